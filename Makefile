@@ -1,0 +1,82 @@
+# The interface of torchlock: `make help` lists it. One line a target; what they do is in scripts/torchlock/.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules
+
+# <p> is a profile, such as torch2.4-cuda, or a bare variant of the default line: cpu, cuda, mps.
+LINES := $(filter-out defaults compat,$(patsubst environments/%.yaml,%,$(wildcard environments/*.yaml)))
+VARIANTS := cpu cuda mps
+NAMES := $(VARIANTS) $(foreach line,$(LINES),$(addprefix $(line)-,$(VARIANTS)))
+
+# Settings reach the tool as environment variables, never through a shell's command line.
+$(foreach name,AGAINST ENVS FACTS INDEX SOURCE JSON MIRROR OFFLINE PKG PLATFORM PYTHON REQUIRE RESOLVER STORE WHEELHOUSE,$(eval export TORCHLOCK_$(name) = $$($(name))))
+
+# The tool's own environment, made again when the digest of what is locked for it changes (never by file times).
+PYTHON3 ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3.14 python3.10 python3,$(shell command -v $(name))))
+digest = $(firstword $(shell cksum < $(1)))
+TOOL := .venv/tool-$(call digest,requirements.txt)
+DEV := .venv/dev-$(call digest,requirements-dev.txt)
+INSTALL := .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all:
+TORCHLOCK := .venv/bin/python scripts/torchlock
+PYTEST := .venv/bin/python -m pytest
+
+.PHONY: help profiles lock update import-index check lint format test test-e2e bench deps clean
+.PHONY: $(foreach verb,env lock update diff fetch smoke,$(addprefix $(verb)-,$(NAMES)))
+
+$(TOOL): ; @echo "preparing .venv with $(PYTHON3)" && $(PYTHON3) -m venv --clear .venv && $(INSTALL) -r requirements.txt && touch $@
+$(DEV): $(TOOL) ; @$(INSTALL) -r requirements-dev.txt && touch $@
+
+## help            | list the targets
+help: ; @sed -n 's/^## //p' Makefile && echo && echo "<p>: $(NAMES)"
+
+## profiles        | list the profiles, their platforms and the state of their locks
+profiles: $(TOOL) ; @$(TORCHLOCK) profiles
+
+## env-<p>         | fetch, build the environment envs/<p>, smoke it    PYTHON= STORE= MIRROR= WHEELHOUSE= OFFLINE=1 REQUIRE=cuda
+$(addprefix env-,$(NAMES)): env-%: $(TOOL) ; @$(TORCHLOCK) env $*
+
+## smoke-<p>       | run the smoke script in envs/<p> again             REQUIRE=cuda|mps JSON=1
+$(addprefix smoke-,$(NAMES)): smoke-%: $(TOOL) ; @$(TORCHLOCK) smoke $*
+
+## fetch-<p>       | fill wheels/ beside the lock: an offline bundle     PLATFORM= STORE= MIRROR= WHEELHOUSE=
+$(addprefix fetch-,$(NAMES)): fetch-%: $(TOOL) ; @$(TORCHLOCK) fetch $*
+
+## lock, lock-<p>  | resolve from the recorded indexes                  OFFLINE=1 RESOLVER=uv|pip-tools PLATFORM=
+lock: $(TOOL) ; @$(TORCHLOCK) lock
+$(addprefix lock-,$(NAMES)): lock-%: $(TOOL) ; @$(TORCHLOCK) lock $*
+
+## update, update-<p> | record the indexes anew, then lock              PKG=name moves only that package
+update: $(TOOL) ; @$(TORCHLOCK) update
+$(addprefix update-,$(NAMES)): update-%: $(TOOL) ; @$(TORCHLOCK) update $*
+
+## import-index    | take recorded facts into the index snapshot        FACTS=file INDEX=alias SOURCE=name
+import-index: $(TOOL) ; @$(TORCHLOCK) import-index
+
+## check           | profiles, locks, renderings and gates agree; no network (exit status 3: stale)
+check: $(TOOL) ; @$(TORCHLOCK) check
+
+## diff-<p>        | what changed between two locks, in words           AGAINST=rev JSON=1
+$(addprefix diff-,$(NAMES)): diff-%: $(TOOL) ; @$(TORCHLOCK) diff $*
+
+## lint            | ruff and mypy, strict
+lint: $(DEV) ; @.venv/bin/ruff check && .venv/bin/ruff format --check && .venv/bin/mypy
+
+## format          | let ruff format the code
+format: $(DEV) ; @.venv/bin/ruff check --fix && .venv/bin/ruff format
+
+## test            | the fast tests: no large download
+test: $(DEV) ; @$(PYTEST) -n auto
+
+## test-e2e        | the tests with real wheels, the network and emulation
+test-e2e: $(DEV) ; @$(PYTEST) -m e2e tests/e2e
+
+## bench           | ratios against uv, pip-compile and pip, in one run
+bench: $(DEV) ; @.venv/bin/python tests/bench.py
+
+## deps            | lock the tool's own dependencies anew
+UVPC := .venv/bin/uv pip compile --quiet --no-config --universal --python-version 3.10 --generate-hashes --no-header --no-annotate --only-binary :all: --upgrade pyproject.toml
+deps: $(TOOL) ; @$(UVPC) -o requirements.txt && $(UVPC) --group dev -c requirements.txt -o requirements-dev.txt
+
+## clean           | remove environments, fetched wheels and the tool's own .venv (never the store)
+clean: ; rm -rf envs .venv lockfiles/*/*/wheels

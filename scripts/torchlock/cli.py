@@ -1,0 +1,281 @@
+"""The command line: one function a verb; the only place that prints and exits."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torchlock import check, compat, console, diff, importer, interpreter, lock, locking, trial
+from torchlock.errors import StaleError, TorchlockError
+from torchlock.files import exclusive, sweep
+from torchlock.index import LoopbackIndex, serve
+from torchlock.platforms import host
+from torchlock.workspace import Settings, Workspace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import FrameType
+
+    from torchlock.lock import Lock
+    from torchlock.profile import Target
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb; return its exit status: 0 good, 1 refused, 2 wrong usage, 3 stale, 130 and 143 interrupted."""
+    options = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        with console.Terminal(quiet=options.quiet) as reporter:
+            workspace = Workspace(ROOT, _settings(options), reporter)
+            verb: Callable[[Workspace, argparse.Namespace], int] = options.run
+            return verb(workspace, options)
+    except TorchlockError as error:
+        print(f"torchlock: {error}", file=sys.stderr)
+        return error.status
+    except KeyboardInterrupt:
+        print("torchlock: interrupted; the same command goes on where it stopped", file=sys.stderr)
+        return 130
+    except OSError as error:
+        print(f"torchlock: {error.filename or 'the system'}: {error.strerror or error}", file=sys.stderr)
+        return 1
+
+
+def _terminate(_number: int, _frame: FrameType | None) -> None:
+    sys.exit(143)
+
+
+def profiles(workspace: Workspace, options: argparse.Namespace) -> int:
+    """List the profiles, their platforms and the state of their locks."""
+    rows = [("PROFILE", "PLATFORM", "REQUIRES", "LOCK")]
+    rows += [
+        (target.profile, target.platform, ", ".join(target.requirements), _state(workspace, target))
+        for target in workspace.targets(options.profiles)
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    return 0
+
+
+def make_locks(workspace: Workspace, options: argparse.Namespace) -> int:
+    """Resolve, and write the locks: all of them or, where one is refused, none."""
+    targets = workspace.targets(options.profiles)
+    with exclusive(ROOT / "lockfiles" / ".lock", workspace.reporter), serve() as index:
+        for target in targets:
+            sweep(workspace.lock_path(target).parent)
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            made = list(pool.map(lambda target: _make_lock(workspace, index, target), targets))
+        for item in made:
+            state = "written" if locking.write(item, ROOT) else "unchanged"
+            who = " and ".join(item.resolvers) + (" agree" if len(item.resolvers) > 1 else " alone")
+            print(f"{item.profile} {item.platform}: {len(item.artifacts)} packages, {who}, {state}")
+    return 0
+
+
+def _make_lock(workspace: Workspace, index: LoopbackIndex, target: Target) -> Lock:
+    view = workspace.view(target)
+    try:
+        previous = workspace.lock(target)
+    except TorchlockError:
+        previous = None
+    return locking.make(view, index.add(view), workspace.settings.resolver, workspace.rules, previous)
+
+
+def update(workspace: Workspace, options: argparse.Namespace) -> int:
+    """Record the indexes anew (one package's pages with --pkg), then lock."""
+    if workspace.settings.offline:
+        raise TorchlockError("update", "reads the indexes over the network", "OFFLINE= unset", "make lock OFFLINE=1")
+    pages = [page for page in workspace.snapshot.pages() if options.pkg in {None, page[1]}]
+    if not pages:
+        raise TorchlockError("lockfiles/index", f"holds no page of {options.pkg}", remedy="make lock")
+    failed = []
+    with exclusive(ROOT / "lockfiles" / ".lock", workspace.reporter):
+        for name, project in pages:
+            try:
+                workspace.recorder.refresh(name, project)
+            except TorchlockError as error:
+                failed.append(error)
+    status = make_locks(workspace, options)
+    for error in failed:
+        print(f"torchlock: kept as it was recorded: {error}", file=sys.stderr)
+    return 1 if failed else status
+
+
+def import_index(workspace: Workspace, options: argparse.Namespace) -> int:
+    """Take recorded facts of an index into the snapshot, with the evidence of each record."""
+    with exclusive(ROOT / "lockfiles" / ".lock", workspace.reporter):
+        found = importer.import_index(Path(options.facts), options.source, options.index, workspace.snapshot)
+    for project, count in found.items():
+        print(f"{options.index}: {project}: {count} wheels imported")
+    return 0
+
+
+def check_all(workspace: Workspace, options: argparse.Namespace) -> int:
+    """Check profiles, locks, renderings and gates against each other, offline; tell stale (3) from broken (1)."""
+    errors: list[TorchlockError] = []
+    for target in workspace.targets(options.profiles):
+        try:
+            _check(workspace, target)
+            print(f"{target.profile} {target.platform}: good")
+        except TorchlockError as error:
+            errors.append(error)
+            print(
+                f"{target.profile} {target.platform}: {'stale' if isinstance(error, StaleError) else 'broken'}: {error}"
+            )
+    if not options.profiles:
+        check.check_folder(ROOT, workspace.catalogue)
+    return max((error.status for error in errors), key=lambda status: status == 1, default=0)
+
+
+def _check(workspace: Workspace, target: Target) -> Lock:
+    compat.before(target, workspace.rules)
+    found = check.check(target, ROOT, workspace.snapshot_digest(target), workspace.recorded)
+    compat.after(target, {item.project: item.version for item in found.artifacts}, workspace.rules)
+    return found
+
+
+def _state(workspace: Workspace, target: Target) -> str:
+    try:
+        _check(workspace, target)
+    except StaleError:
+        return "stale" if workspace.lock_path(target).exists() else "none"
+    except TorchlockError as error:
+        return f"broken: {error}"
+    return "good"
+
+
+def show_diff(workspace: Workspace, options: argparse.Namespace) -> int:
+    """Say what changed in a profile's locks since a revision."""
+    revision = options.against or "HEAD"
+    for target in workspace.targets([options.profile]):
+        path = workspace.lock_path(target)
+        found = diff.diff(diff.at_revision(ROOT, revision, path), workspace.lock(target))
+        print(json.dumps(found.to_json(), indent=2, sort_keys=True) if options.json else "\n".join(found.lines()))
+    return 0
+
+
+def fetch(workspace: Workspace, options: argparse.Namespace) -> int:
+    """Fill `wheels/` beside the locks of a profile: an offline bundle for pip and uv."""
+    for target in workspace.targets([options.profile]):
+        found = _check(workspace, target)
+        workspace.fetcher.fetch(found.artifacts)
+        folder = workspace.lock_path(target).parent / lock.WHEELS
+        workspace.fetcher.link(found.artifacts, folder)
+        print(f"{target.profile} {target.platform}: {len(found.artifacts)} wheels in {folder.relative_to(ROOT)}")
+    return 0
+
+
+def make_env(workspace: Workspace, options: argparse.Namespace) -> int:
+    """Fetch what is missing, build the environment of a profile and smoke it."""
+    source = workspace.catalogue.find(options.profile).targets[0]
+    python = interpreter.find(source.python, workspace.settings.python, workspace.reporter)
+    target = workspace.target(options.profile, python.platform.name, f"the platform of {python.path}")
+    found = _check(workspace, target)
+    built = workspace.environments.build(found, python)
+    print(f"{target.profile}: {len(found.artifacts)} packages of {target.platform} in {_shown(built)}")
+    return _smoke(workspace, target, options)
+
+
+def smoke(workspace: Workspace, options: argparse.Namespace) -> int:
+    """Run the smoke script in an environment that is there already."""
+    target = workspace.target(options.profile, host().name, "the platform of this machine")
+    return _smoke(workspace, target, options)
+
+
+def _smoke(workspace: Workspace, target: Target, options: argparse.Namespace) -> int:
+    trial.run(
+        workspace.envs / target.profile,
+        lock=workspace.lock_path(target),
+        variant=target.variant,
+        require=options.require,
+        as_json=options.json,
+        reporter=workspace.reporter,
+    )
+    return 0
+
+
+def _shown(path: Path) -> str:
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="torchlock",
+        description=__doc__,
+        epilog="Every option is also a variable of the Makefile: make lock OFFLINE=1.",
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress and no notes on standard error")
+    verbs = parser.add_subparsers(metavar="VERB", required=True)
+    one, many = ("profile",), ("profiles",)
+    rows: list[tuple[str, Callable[[Workspace, argparse.Namespace], int], tuple[str, ...], str]] = [
+        ("profiles", profiles, many, ""),
+        ("lock", make_locks, many, "offline resolver platform mirror"),
+        ("update", update, many, "offline resolver platform mirror pkg"),
+        ("import-index", import_index, (), "facts index source"),
+        ("check", check_all, many, "platform"),
+        ("diff", show_diff, one, "platform against json"),
+        ("fetch", fetch, one, "platform offline mirror wheelhouse store"),
+        ("env", make_env, one, "python offline mirror wheelhouse store envs require json"),
+        ("smoke", smoke, one, "envs require json"),
+    ]
+    for name, run, names, options in rows:
+        verb = verbs.add_parser(name, help=(run.__doc__ or "").splitlines()[0], description=run.__doc__)
+        verb.set_defaults(run=run)
+        for item in names:
+            verb.add_argument(
+                item,
+                nargs="*" if item == "profiles" else None,
+                metavar="PROFILE",
+                help="torch2.2-cuda, or a bare variant: cuda",
+            )
+        for option in options.split():
+            _add(verb, option)
+    return parser
+
+
+_OPTIONS = {
+    "offline": "never use the network",
+    "resolver": "one resolver alone: uv or pip-tools",
+    "platform": "one platform, such as linux-aarch64",
+    "mirror": "another simple root: URL, or 'alias=URL alias=URL'",
+    "wheelhouse": "folders of wheels to take before the index",
+    "store": "the folder of verified wheels (default: the user's cache)",
+    "envs": "the folder of the environments (default: envs)",
+    "python": "the interpreter to build with: a path or a command",
+    "require": "cuda or mps: its device checks must run",
+    "json": "print JSON",
+    "pkg": "refresh this package only",
+    "against": "the git revision to compare with (default: HEAD)",
+    "facts": "a JSON file of recorded index records",
+    "index": "the alias to import into",
+    "source": "the index in the file to import from",
+}
+
+
+def _add(verb: argparse.ArgumentParser, option: str) -> None:
+    """Add an option whose default is the Makefile's variable of the same name."""
+    default = os.environ.get(f"TORCHLOCK_{option.upper()}") or None
+    if option in {"offline", "json"}:
+        verb.add_argument(
+            f"--{option}", action="store_true", default=default not in {None, "0", "no"}, help=_OPTIONS[option]
+        )
+    else:
+        required = option in {"facts", "index", "source"} and default is None
+        verb.add_argument(
+            f"--{option}", default=default, required=required, help=_OPTIONS[option], metavar=option.upper()
+        )
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    return Settings(
+        **{item.name: getattr(options, item.name) for item in fields(Settings) if hasattr(options, item.name)}
+    )

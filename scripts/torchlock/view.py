@@ -1,0 +1,95 @@
+"""What one target may choose from: the part of a snapshot that is its own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torchlock.digest import Digest
+from torchlock.errors import SnapshotError, TorchlockError
+from torchlock.platforms import PLATFORMS
+from torchlock.snapshot import parse
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from torchlock.profile import Target
+    from torchlock.record import Recorder
+    from torchlock.snapshot import File, Page, Snapshot
+
+
+ONLINE = "the same without OFFLINE=1"
+
+
+class View:
+    """What one target may choose from: every project from its one index, wheels that fit the platform, none yanked.
+
+    With a recorder, what the snapshot lacks is recorded when it is first asked for; without, it is refused.
+    `problems` holds what could not be served: a resolver sees only a 404.
+    """
+
+    def __init__(self, snapshot: Snapshot, target: Target, recorder: Recorder | None = None) -> None:
+        self.snapshot = snapshot
+        self.target = target
+        self.recorder = recorder
+        self.problems: list[TorchlockError] = []
+        self._tags = {tag: rank for rank, tag in enumerate(PLATFORMS[target.platform].tags(target.python))}
+
+    def page(self, project: str) -> Page:
+        """Return the recorded page of a project; raise SnapshotError where there is none."""
+        index = self.target.index_of(project)
+        page = self.snapshot.page(index, project)
+        if page is None and self.recorder is not None:
+            page = self.recorder.page(index, project)
+        if page is None:
+            raise SnapshotError(f"lockfiles/index/{index}/{project}.json", "not recorded", remedy=ONLINE)
+        return page
+
+    def files(self, project: str) -> list[File]:
+        """Return a project's wheels that fit, sorted by name."""
+        page = self.page(project)
+        return [page.files[name] for name in sorted(page.files) if page.files[name].yanked is None and self._fits(name)]
+
+    def best(self, project: str, version: str) -> File:
+        """Return the wheel of a version that an installer would take, with its hash and metadata known."""
+        files = [file for file in self.files(project) if version_of(file.name) == version]
+        if not files:
+            where = f"{self.target.profile} on {self.target.platform}"
+            raise SnapshotError(where, f"no wheel of {project} {version} for Python {self.target.python} there")
+        return self.known(min(files, key=lambda file: (self._rank(file.name), file.name)))
+
+    def known(self, file: File) -> File:
+        """Return a file with its metadata and hash, recorded now if need be."""
+        if file.metadata is not None and file.sha256 is not None:
+            return file
+        project = project_of(file.name)
+        index = self.target.index_of(project)
+        if self.recorder is None:
+            where = f"lockfiles/index/{index}/{project}.json"
+            raise SnapshotError(where, f"the metadata of {file.name} is not recorded", remedy=ONLINE)
+        return self.recorder.metadata(index, project, file.name)
+
+    def digest(self, projects: Iterable[str]) -> Digest:
+        """Return the digest of all that this target could choose from for some projects."""
+        return Digest.of_json(
+            {name: [[file.name, file.requires_python] for file in self.files(name)] for name in sorted(projects)}
+        )
+
+    def _fits(self, filename: str) -> bool:
+        parsed = parse(filename)
+        return parsed is not None and not self._tags.keys().isdisjoint(parsed[2])
+
+    def _rank(self, filename: str) -> int:
+        parsed = parse(filename)
+        return min(self._tags[tag] for tag in parsed[2] if tag in self._tags) if parsed else len(self._tags)
+
+
+def project_of(filename: str) -> str:
+    """Return the project that a recorded wheel's file name states."""
+    parsed = parse(filename)
+    return str(parsed[0]) if parsed else ""
+
+
+def version_of(filename: str) -> str:
+    """Return the version that a recorded wheel's file name states."""
+    parsed = parse(filename)
+    return str(parsed[1]) if parsed else ""

@@ -1,0 +1,177 @@
+"""What a command works on: the project's folder, the settings of this run, and the parts made from them once."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import platformdirs
+
+from torchlock import compat, lock, profile, simple
+from torchlock.env import Environments
+from torchlock.errors import EnvError, ProfileError
+from torchlock.fetch import Fetcher
+from torchlock.platforms import PLATFORMS
+from torchlock.record import Recorder
+from torchlock.remote import Remote
+from torchlock.snapshot import Snapshot
+from torchlock.store import Store
+from torchlock.trees import Trees
+from torchlock.view import View
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from torchlock.digest import Digest
+    from torchlock.lock import Lock
+    from torchlock.profile import Target
+    from torchlock.reporter import Reporter
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """The settings of one run; each is also a variable of the Makefile, by its upper-case name."""
+
+    offline: bool = False
+    resolver: str | None = None
+    platform: str | None = None
+    mirror: str | None = None
+    wheelhouse: str | None = None
+    store: str | None = None
+    envs: str | None = None
+    python: str | None = None
+
+
+class Workspace:
+    """One project folder under one set of settings."""
+
+    def __init__(self, root: Path, settings: Settings, reporter: Reporter) -> None:
+        self.root = root
+        self.settings = settings
+        self.reporter = reporter
+
+    @cached_property
+    def catalogue(self) -> profile.Catalogue:
+        """The profiles under `environments/`."""
+        return profile.load(self.root / "environments")
+
+    @cached_property
+    def rules(self) -> compat.Rules:
+        """The declared part of the gate."""
+        return compat.load(self.root / "environments" / "compat.yaml")
+
+    @cached_property
+    def snapshot(self) -> Snapshot:
+        """The recorded indexes."""
+        return Snapshot(self.root / "lockfiles" / "index")
+
+    @cached_property
+    def remote(self) -> Remote:
+        """The network."""
+        return Remote(self.reporter)
+
+    @cached_property
+    def recorder(self) -> Recorder:
+        """The way from the indexes into the snapshot."""
+        return Recorder(self.snapshot, self.remote, self.roots, self.reporter)
+
+    @cached_property
+    def store(self) -> Store:
+        """The verified wheels."""
+        return Store(self.home, self.reporter)
+
+    @cached_property
+    def trees(self) -> Trees:
+        """The unpacked wheels."""
+        return Trees(self.home, self.reporter)
+
+    @cached_property
+    def home(self) -> Path:
+        """The folder of the store and the trees."""
+        wanted = self.settings.store or os.environ.get("TORCHLOCK_STORE")
+        return Path(wanted).expanduser().resolve() if wanted else platformdirs.user_cache_path("torchlock")
+
+    @cached_property
+    def envs(self) -> Path:
+        """The folder of the environments."""
+        return Path(self.settings.envs).expanduser().resolve() if self.settings.envs else self.root / "envs"
+
+    @cached_property
+    def fetcher(self) -> Fetcher:
+        """The way from a lock's artifacts into the store."""
+        folders = [Path(item).expanduser() for item in (self.settings.wheelhouse or "").split(os.pathsep) if item]
+        for folder in folders:
+            if not folder.is_dir():
+                raise EnvError("WHEELHOUSE", f"{folder} is not a folder", "a folder of wheels")
+        roots = {} if self.settings.offline else self.roots
+        return Fetcher(self.store, self.remote, roots, folders, self.reporter)
+
+    @cached_property
+    def environments(self) -> Environments:
+        """The environments, and the way to build them."""
+        return Environments(root=self.envs, trees=self.trees, fetcher=self.fetcher, reporter=self.reporter)
+
+    @cached_property
+    def roots(self) -> Mapping[str, str]:
+        """The URL of each index's simple root, mirrors considered."""
+        return simple.roots(self.catalogue.indexes, _mirrors(self.settings.mirror, self.catalogue.indexes))
+
+    def targets(self, names: Sequence[str]) -> list[Target]:
+        """Return the targets of some profiles (of all without a name), on one platform where the settings name it."""
+        profiles = [self.catalogue.find(name) for name in names] or list(self.catalogue.profiles.values())
+        wanted = self.settings.platform
+        if wanted is not None and wanted not in PLATFORMS:
+            raise ProfileError("PLATFORM", f"unknown platform {wanted!r}", f"one of {', '.join(PLATFORMS)}")
+        found = [target for item in profiles for target in item.targets if wanted in {None, target.platform}]
+        if not found:
+            has = ", ".join(target.platform for item in profiles for target in item.targets)
+            raise ProfileError(", ".join(item.source for item in profiles), f"no {wanted} there", f"one of {has}")
+        return found
+
+    def target(self, name: str, platform: str, why: str) -> Target:
+        """Return a profile's target on a platform; raise EnvError that says which platforms it has instead."""
+        found = self.catalogue.find(name)
+        for target in found.targets:
+            if target.platform == platform:
+                return target
+        has = ", ".join(target.platform for target in found.targets)
+        raise EnvError(f"{found.source}: {found.name}", f"is not for {platform}, {why}", f"a machine of {has}")
+
+    def view(self, target: Target) -> View:
+        """Return what a target may choose from, recorded on demand unless offline."""
+        return View(self.snapshot, target, None if self.settings.offline else self.recorder)
+
+    def snapshot_digest(self, target: Target) -> Callable[[Lock], Digest]:
+        """Return what gives the digest of that which a target could choose from now for the packages of a lock."""
+        view = View(self.snapshot, target)
+        return lambda found: view.digest(item.project for item in found.artifacts)
+
+    def recorded(self, index: str, project: str, filename: str) -> tuple[Digest | None, int | None] | None:
+        """Return the hash and size of a file as the snapshot has them, None where it has no such file."""
+        page = self.snapshot.page(index, project)
+        file = page.files.get(filename) if page else None
+        return (file.sha256, file.size) if file else None
+
+    def lock_path(self, target: Target) -> Path:
+        """Return where the lock of a target lies."""
+        return lock.folder(self.root, target.profile, target.platform) / lock.FILE
+
+    def lock(self, target: Target) -> Lock:
+        """Read the lock of a target."""
+        return lock.read(self.lock_path(target), self.root)
+
+
+def _mirrors(text: str | None, indexes: Mapping[str, str | None]) -> dict[str, str]:
+    """Read MIRROR: one URL for the default index, or `alias=URL` words."""
+    mirrors = {}
+    for word in (text or "").split():
+        alias, separator, url = word.partition("=")
+        if not separator or "/" in alias:
+            alias, url = "pypi", word
+        if alias not in indexes:
+            raise ProfileError("MIRROR", f"unknown index {alias!r}", f"one of {', '.join(sorted(indexes))}")
+        mirrors[alias] = url
+    return mirrors

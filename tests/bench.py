@@ -1,0 +1,217 @@
+"""`make bench`: torchlock against plain uv, pip-compile and pip, in one run on one machine; prints ratios.
+
+Nothing here passes or fails: each figure is the median of some rounds, the tools taken in turn within a round.
+The cold rows move 2.8 GB a tool and round over the network; `make bench COLD=0` leaves them out and says so.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "scripts"))
+
+from uv import find_uv_bin  # noqa: E402 - the path must be right first
+
+from torchlock.index import serve  # noqa: E402
+from torchlock.lock import FILE, folder  # noqa: E402
+from torchlock.platforms import PLATFORMS, host  # noqa: E402
+from torchlock.process import clean_environment  # noqa: E402
+from torchlock.reporter import Silent  # noqa: E402
+from torchlock.workspace import Settings, Workspace  # noqa: E402
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from torchlock.profile import Target
+
+PROFILE = "torch2.2-cuda"
+WARM_ROUNDS = int(os.environ.get("ROUNDS") or 3)
+COLD_ROUNDS = int(os.environ.get("COLD") or 1)
+BUILD = """
+import sys; sys.path.insert(0, "scripts")
+from pathlib import Path
+from torchlock import interpreter
+from torchlock.reporter import Silent
+from torchlock.workspace import Settings, Workspace
+work = Workspace(Path.cwd(), Settings(store=sys.argv[1], envs=sys.argv[2]), Silent())
+target = work.catalogue.find(sys.argv[3]).targets[0]
+work.environments.build(work.lock(target), interpreter.find(target.python, None, Silent()))
+"""
+
+
+@dataclass
+class Row:
+    """The seconds of one command over the rounds, and its largest resident set in bytes."""
+
+    name: str
+    seconds: list[float] = field(default_factory=list)
+    memory: int = 0
+
+    def run(
+        self, command: Sequence[str], text: str | None = None, *, environment: dict[str, str] | None = None
+    ) -> None:
+        """Run a command once more."""
+        with tempfile.TemporaryFile("w+") as errors:
+            start = time.perf_counter()
+            process = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env=environment or clean_environment(proxies=True),
+                stdin=subprocess.PIPE if text is not None else subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+                text=True,
+            )
+            if text is not None and process.stdin is not None:
+                process.stdin.write(text)
+                process.stdin.close()
+            _, status, usage = os.wait4(process.pid, 0)
+            self.seconds.append(time.perf_counter() - start)
+            process.returncode = os.waitstatus_to_exitcode(status)
+            self.memory = max(self.memory, usage.ru_maxrss * 1024)
+            if process.returncode != 0:
+                errors.seek(0)
+                sys.exit(f"{self.name}: exit status {process.returncode}\n{errors.read()[-2000:]}")
+
+    @property
+    def median(self) -> float:
+        """Return the median of the rounds in seconds."""
+        return statistics.median(self.seconds)
+
+
+def show(title: str, rows: Sequence[Row], base: float, what: str) -> None:
+    """Print rows with their ratio to a base time."""
+    print(f"\n{title} (median of {len(rows[0].seconds)}; ratio to {what})")  # noqa: T201 - this script's result
+    for row in rows:
+        spread = f"{min(row.seconds):.2f}-{max(row.seconds):.2f}"
+        line = (
+            f"  {row.name:<46} {row.median:8.2f} s  {row.median / base:6.2f}x  {spread:>14}  {row.memory / 1e6:6.0f} MB"
+        )
+        print(line)  # noqa: T201 - this script's result
+
+
+def bench_locks(workspace: Workspace) -> None:
+    """Lock every target from the snapshot: torchlock with and without the cross-check, plain uv, pip-compile."""
+    targets = workspace.targets([])
+    tool = [sys.executable, "scripts/torchlock", "--quiet", "lock", "--offline"]
+    ours, alone = Row("torchlock lock, two resolvers"), Row("torchlock lock RESOLVER=uv")
+    plain, compiled = Row("plain uv pip compile, one after another"), Row("plain pip-compile, linux-64 targets alone")
+    kept = {path: path.read_bytes() for path in (ROOT / "lockfiles").glob("*/*/*.*")}
+    with serve() as index, tempfile.TemporaryDirectory() as cache:
+        urls = {target: index.add(workspace.view(target)) for target in targets}
+        try:
+            for _ in range(WARM_ROUNDS):
+                ours.run(tool)
+                alone.run([*tool, "--resolver", "uv"])
+                _sum(plain, [lambda row, t=t: _uv(row, t, urls[t], cache) for t in targets])
+                native = [target for target in targets if target.platform == host().name]
+                _sum(compiled, [lambda row, t=t: _pip_compile(row, t, urls[t], cache) for t in native])
+        finally:
+            for path, data in kept.items():
+                path.write_bytes(data)
+    show(f"Re-lock of {len(targets)} targets, offline", [ours, alone, plain, compiled], plain.median, "plain uv")
+
+
+def _sum(row: Row, runs: Sequence[Callable[[Row], None]]) -> None:
+    parts = Row(row.name)
+    for run in runs:
+        run(parts)
+    row.seconds.append(sum(parts.seconds))
+    row.memory = max(row.memory, parts.memory)
+
+
+def _uv(row: Row, target: Target, url: str, cache: str) -> None:
+    platform = PLATFORMS[target.platform].uv
+    command = [
+        find_uv_bin(),
+        "pip",
+        "compile",
+        "-",
+        "--quiet",
+        "--no-config",
+        "--cache-dir",
+        cache,
+        "--default-index",
+        url,
+    ]
+    command += ["--python-platform", platform, "--python-version", target.python, "--only-binary", ":all:"]
+    row.run(command, "\n".join(target.requirements))
+
+
+def _pip_compile(row: Row, target: Target, url: str, cache: str) -> None:
+    source = Path(cache, "requirements.in")
+    source.write_text("\n".join(target.requirements), encoding="utf-8")
+    command = [sys.executable, "-m", "piptools", "compile", str(source), "--quiet", "--no-config", "--output-file", "-"]
+    command += ["--index-url", url, "--cache-dir", f"{cache}/pip", "--pip-args", "--only-binary=:all:"]
+    row.run(command)
+
+
+def bench_environments(workspace: Workspace) -> None:
+    """Build the CUDA environment: torchlock, uv and pip; cold over the network, warm from what each keeps."""
+    target = workspace.catalogue.find(PROFILE).targets[0]
+    lock = folder(ROOT, target.profile, target.platform) / FILE
+    requirements = lock.with_name("requirements.txt")
+    with tempfile.TemporaryDirectory(dir=workspace.home.parent, prefix="torchlock-bench-") as name:
+        here = Path(name)
+        cold = [
+            Row("torchlock env (fetch, verify, unpack, link)"),
+            Row("plain uv pip install"),
+            Row("plain pip install"),
+        ]
+        warm = [
+            Row("torchlock env (verify, link)"),
+            Row("plain uv pip sync"),
+            Row("sha256sum of every file, two at once"),
+        ]
+        for _ in range(COLD_ROUNDS):
+            for part in ("store", "envs", "uv"):
+                shutil.rmtree(here / part, ignore_errors=True)
+            cold[0].run([sys.executable, "-c", BUILD, str(here / "store"), str(here / "envs"), PROFILE])
+            cold[1].run(_install(here, "uv", requirements))
+            cold[2].run(_install(here, "pip", requirements))
+            shutil.rmtree(here / "pip")
+        for _ in range(WARM_ROUNDS):
+            shutil.rmtree(here / "envs", ignore_errors=True)
+            warm[0].run([sys.executable, "-c", BUILD, str(here / "store"), str(here / "envs"), PROFILE])
+            warm[1].run(_install(here, "uv", requirements))
+            files = f"find {here}/envs/{PROFILE} -type f -print0 | xargs -0 -n 200 -P 2 sha256sum > {os.devnull}"
+            warm[2].run(["bash", "-c", files])
+        if COLD_ROUNDS:
+            show(f"Cold environment of {PROFILE}, over the network", cold, cold[1].median, "plain uv")
+        base = warm[1].median + warm[2].median
+        show(f"Warm environment of {PROFILE}", warm, base, "plain uv plus verification")
+
+
+def _install(here: Path, tool: str, requirements: Path) -> list[str]:
+    """Return a command that makes a fresh environment and installs into it, as a user of that tool would."""
+    env, uv = here / tool / "env", find_uv_bin()
+    quoted = f"-r {requirements} --require-hashes --quiet"
+    if tool == "uv":
+        made = f"{uv} venv --quiet --clear --no-config -p 3.11 {env} && cd {here}"
+        run = f"{uv} pip sync --no-config --cache-dir {here}/uv/cache -p {env} --require-hashes --quiet {requirements}"
+        return ["bash", "-ec", f"{made} && {run}"]
+    return ["bash", "-ec", f"python3.11 -m venv {env} && {env}/bin/pip install --no-cache-dir --no-deps {quoted}"]
+
+
+def main() -> None:
+    """Run both benchmarks."""
+    workspace = Workspace(ROOT, Settings(offline=True), Silent())
+    bench_locks(workspace)
+    if not COLD_ROUNDS:
+        print("\nCold and warm environments: not run (COLD=0)")  # noqa: T201 - this script's result
+        return
+    bench_environments(workspace)
+
+
+if __name__ == "__main__":
+    main()

@@ -17,7 +17,7 @@ PYTHON3 ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3.1
 digest = $(firstword $(shell cksum < $(1)))
 TOOL := .venv/tool-$(call digest,requirements.txt)
 DEV := .venv/dev-$(call digest,requirements-dev.txt)
-INSTALL := .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all:
+INSTALL := .venv/bin/python -m pip install -qq --disable-pip-version-check --no-deps --require-hashes --only-binary :all:
 TORCHLOCK := .venv/bin/python scripts/torchlock
 PYTEST := .venv/bin/python -m pytest
 

@@ -105,8 +105,8 @@ def update(workspace: Workspace, options: argparse.Namespace) -> int:
             except TorchlockError as error:
                 failed.append(error)
     status = make_locks(workspace, options)
-    for error in failed:
-        print(f"torchlock: kept as it was recorded: {error}", file=sys.stderr)
+    for why in failed:
+        print(f"torchlock: kept as it was recorded: {why}", file=sys.stderr)
     return 1 if failed else status
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -86,8 +85,3 @@ def _short(task: str) -> str:
 
 def _megabytes(count: int) -> str:
     return f"{count / 1e6:.1f} MB"
-
-
-def is_terminal() -> bool:
-    """Tell whether results go to a terminal."""
-    return sys.stdout.isatty()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import defaultdict
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
     from torchlock.snapshot import Snapshot
 
+_EXTRA = re.compile(r"\bextra\s*==\s*['\"]([A-Za-z0-9._-]+)['\"]")
+
 
 def import_index(path: Path, source: str, index: str, snapshot: Snapshot) -> dict[str, int]:
     """Take the records of one source index into the pages of `index`; return wheels per project.
@@ -30,16 +33,21 @@ def import_index(path: Path, source: str, index: str, snapshot: Snapshot) -> dic
         document = json.loads(path.read_bytes())
         records = [item for item in document["files"] if item["index"] == source and is_supported(item["filename"])]
         files = [_file(item, document["as_of"]) for item in records]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SnapshotError(path, f"not a file of index records ({error})", "JSON with as_of and files") from error
+    except OSError as error:
+        raise SnapshotError(path, f"cannot be read: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        found = f"not a file of index records ({type(error).__name__}: {str(error)[:200]})"
+        raise SnapshotError(path, found, "JSON with as_of and files") from error
     if not files:
         raise SnapshotError(path, f"holds no wheel of index {source!r} that torchlock locks for", remedy="SOURCE=cpu")
     pages: dict[str, dict[str, File]] = defaultdict(dict)
     for file in files:
         parsed = parse(file.name)
-        pages[str(parsed[0]) if parsed else ""][file.name] = file
-    for project, found in pages.items():
-        _merge(snapshot, index, project, found)
+        known = pages[str(parsed[0]) if parsed else ""].setdefault(file.name, file)
+        if known != file:
+            raise SnapshotError(path, f"{file.name} is there twice, with different records", "one")
+    for page in [_merged(snapshot, index, project, found) for project, found in pages.items()]:
+        snapshot.write(page)
     return {project: len(found) for project, found in sorted(pages.items())}
 
 
@@ -61,18 +69,22 @@ def _file(item: Mapping[str, Any], as_of: str) -> File:
 
 def _extras(requires: list[str]) -> tuple[str, ...]:
     """Return the extras that requirements name in their markers (`extra == 'x'`), sorted."""
-    found = {
-        part.split("==")[1].strip(" '\")") for text in requires for part in text.split(" and ") if "extra ==" in part
-    }
-    return tuple(sorted(found))
+    return tuple(sorted({extra for text in requires for extra in _EXTRA.findall(text.partition(";")[2])}))
 
 
-def _merge(snapshot: Snapshot, index: str, project: str, found: Mapping[str, File]) -> None:
+def _merged(snapshot: Snapshot, index: str, project: str, found: Mapping[str, File]) -> Page:
+    """Return a project's page with the imported records; what an index itself said of a file stays."""
     page = snapshot.page(index, project) or Page(index=index, project=project, files={})
     merged = dict(page.files)
     for name, file in found.items():
-        known = merged.get(name)
-        if known is not None and known.sha256 not in {None, file.sha256}:
-            raise SnapshotError(f"{index}: {name}", f"imported sha256 {file.sha256}", f"{known.sha256}, as recorded")
-        merged[name] = file if known is None or known.metadata is None else replace(known, evidence=file.evidence)
-    snapshot.write(replace(page, files=merged))
+        known = merged.get(name, file)
+        if known.sha256 not in {None, file.sha256}:
+            raise SnapshotError(f"{index}: {name}", f"imported {file.sha256}", f"{known.sha256}, as recorded")
+        merged[name] = replace(
+            known,
+            sha256=file.sha256,
+            requires_python=known.requires_python or file.requires_python,
+            metadata=known.metadata or file.metadata,
+            evidence={**known.evidence, **file.evidence},
+        )
+    return replace(page, files=merged)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
-from packaging.utils import canonicalize_name
+from packaging.utils import InvalidName, canonicalize_name
 
 from torchlock.digest import Digest
 from torchlock.errors import TorchlockError
@@ -25,14 +26,14 @@ JSON = "application/vnd.pypi.simple.v1+json"
 
 
 def _metadata_text(file: File) -> bytes:
-    """Write the fields that resolving reads as a METADATA file (core metadata 2.1)."""
+    """Write the fields that resolving reads as a METADATA file (core metadata 2.1), each on one line."""
     assert file.metadata is not None  # noqa: S101 - `known` has just filled it
     lines = ["Metadata-Version: 2.1", f"Name: {project_of(file.name)}", f"Version: {version_of(file.name)}"]
     if file.requires_python:
         lines.append(f"Requires-Python: {file.requires_python}")
     lines += [f"Provides-Extra: {extra}" for extra in file.metadata.provides_extra]
     lines += [f"Requires-Dist: {requirement}" for requirement in file.metadata.requires_dist]
-    return "\n".join([*lines, ""]).encode()
+    return "\n".join([*(" ".join(line.split()) for line in lines), ""]).encode()
 
 
 def _listed(file: File) -> dict[str, object]:
@@ -55,23 +56,27 @@ def _listed(file: File) -> dict[str, object]:
 def _answer(view: View, kind: str, name: str) -> tuple[str, bytes]:
     """Return the content type and bytes of `simple/<project>` or `files/<wheel>.metadata`."""
     if kind == "simple":
-        project = str(canonicalize_name(name))
+        project = str(canonicalize_name(name, validate=True))
         files = [_listed(file) for file in view.files(project)]
         return JSON, json.dumps(
             {"meta": {"api-version": "1.1"}, "name": project, "files": files, "versions": []}
         ).encode()
     filename = name.removesuffix(".metadata")
-    file = view.page(project_of(filename)).files[filename]
+    project = str(canonicalize_name(project_of(filename), validate=True))
+    file = view.page(project).files[filename]
     return "text/plain", _metadata_text(view.known(file))
 
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    # Headers and body leave in one piece and at once: in two, Nagle's algorithm costs 40 ms a request.
+    wbufsize = -1
+    disable_nagle_algorithm = True
     server: _Server
 
     def do_GET(self) -> None:
         """Answer `/<number of the view>/simple/<project>/` and `/<number>/files/<wheel>.metadata`."""
-        number, _, rest = unquote(self.path).strip("/").partition("/")
+        number, _, rest = unquote(self.path.partition("?")[0]).strip("/").partition("/")
         kind, _, name = rest.partition("/")
         view = self.server.views.get(number)
         if view is None or kind not in {"simple", "files"} or (kind == "files" and not name.endswith(".metadata")):
@@ -82,8 +87,8 @@ class _Handler(BaseHTTPRequestHandler):
         except TorchlockError as error:
             view.problems.append(error)
             self._send(404, "text/plain", f"{error}\n".encode())
-        except KeyError:
-            self._send(404, "text/plain", b"no such file\n")
+        except (KeyError, InvalidName):
+            self._send(404, "text/plain", b"no such project or file\n")
 
     def _send(self, status: int, kind: str, body: bytes) -> None:
         self.send_response(status)
@@ -102,6 +107,11 @@ class _Server(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.views: dict[str, View] = {}
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing of a client that hung up; anything else is a defect, and shown."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
 
 
 class LoopbackIndex:

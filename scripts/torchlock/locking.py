@@ -15,16 +15,16 @@ from torchlock.resolve import RESOLVERS, resolve
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from torchlock.compat import Rules
+    from torchlock.rules import Rules
     from torchlock.profile import Target
     from torchlock.view import View
 
 
 def resolvers_for(target: Target, wanted: str | None) -> tuple[str, ...]:
-    """Return who resolves a target: both on the host's platform, uv elsewhere, or the one that is wanted."""
+    """Return who resolves a target: both on the host's platform (uv first), uv elsewhere, or the wanted one."""
     native = target.platform == host().name
     if wanted is None:
-        return tuple(sorted(RESOLVERS)) if native else ("uv",)
+        return ("uv", "pip-tools") if native else ("uv",)
     if wanted not in RESOLVERS:
         raise ResolveError("RESOLVER", f"unknown resolver {wanted!r}", " or ".join(sorted(RESOLVERS)))
     if wanted == "pip-tools" and not native:

@@ -15,6 +15,8 @@ from torchlock.errors import EnvError
 GLIBC = (2, 28)
 # The oldest macOS that the profiles promise, (major, minor).
 MACOS = (13, 0)
+# The Pythons that torchlock runs on and locks for.
+PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,6 +107,6 @@ def _tags(name: str, python: str) -> tuple[Tag, ...]:
     major, minor = (int(part) for part in python.split("."))
     platforms = _platform_tags(name)
     return (
-        *cpython_tags((major, minor), platforms=platforms),
+        *cpython_tags((major, minor), abis=[f"cp{major}{minor}"], platforms=platforms),
         *compatible_tags((major, minor), interpreter=f"cp{major}{minor}", platforms=platforms),
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
 # What could change a resolver's answer or an interpreter's imports, by the first letters of the variable.
 _FOREIGN = (
@@ -21,6 +22,9 @@ _FOREIGN = (
     "NETRC",
     "REQUESTS_",
     "VIRTUALENV_",
+    "FORCE_COLOR",
+    "CLICOLOR",
+    "RUST_",
 )
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
@@ -36,12 +40,18 @@ def clean_environment(extra: Mapping[str, str] | None = None, *, proxies: bool =
 
 
 def run(
-    command: Sequence[str], *, environment: Mapping[str, str], text: str | None = None, seconds: float = 600
+    command: Sequence[str],
+    *,
+    environment: Mapping[str, str],
+    text: str | None = None,
+    seconds: float = 600,
+    folder: Path | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end in UTF-8, without a shell; the caller judges its exit status."""
+    """Run a command to its end in UTF-8, without a shell, in `folder`; the caller judges its exit status."""
     return subprocess.run(
         command,
         env=environment,
+        cwd=folder,
         input=text,
         stdin=subprocess.DEVNULL if text is None else None,
         capture_output=True,

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections import defaultdict
 from dataclasses import replace
 from datetime import timezone
 from email.parser import BytesParser
 from typing import TYPE_CHECKING
 
+from packaging.utils import canonicalize_name
+
 from torchlock import simple, wheel
 from torchlock.digest import Digest
 from torchlock.errors import SnapshotError
+from torchlock.lock import instant
 from torchlock.snapshot import File, Metadata, Page, is_supported
+from torchlock.transport import TransientError, redact
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
 
     from pypi_simple import DistributionPackage
 
@@ -37,11 +41,12 @@ class Recorder:
         self.roots = roots
         self.reporter = reporter
         self._listed: dict[tuple[str, str], dict[str, DistributionPackage]] = {}
-        self._locks: defaultdict[tuple[str, str], threading.RLock] = defaultdict(threading.RLock)
+        self._locks: dict[tuple[str, str], threading.RLock] = {}
+        self._guard = threading.Lock()
 
     def page(self, index: str, project: str) -> Page:
         """Return a project's page, recorded now if the snapshot lacks it."""
-        with self._locks[index, project]:
+        with self._lock(index, project):
             return self.snapshot.page(index, project) or self.refresh(index, project)
 
     def refresh(self, index: str, project: str) -> Page:
@@ -49,7 +54,7 @@ class Recorder:
 
         A file that the index now lists with another sha256 or size is refused: SnapshotError with both.
         """
-        with self._locks[index, project]:
+        with self._lock(index, project):
             listed = self._list(index, project)
             known = old.files if (old := self.snapshot.page(index, project)) else {}
             files = {name: _merge(index, known.get(name), _file(item)) for name, item in listed.items()}
@@ -61,9 +66,13 @@ class Recorder:
             self.snapshot.write(page)
             return page
 
+    def _lock(self, index: str, project: str) -> threading.RLock:
+        with self._guard:
+            return self._locks.setdefault((index, project), threading.RLock())
+
     def metadata(self, index: str, project: str, name: str) -> File:
         """Return a wheel's record with its metadata and hash, read from the index if the snapshot lacks them."""
-        with self._locks[index, project]:
+        with self._lock(index, project):
             page = self.page(index, project)
             file = page.files.get(name)
             if file is None:
@@ -83,39 +92,56 @@ class Recorder:
                 raise SnapshotError(f"index {index}", "no address", remedy="add it to environments/defaults.yaml")
             self.reporter.note(f"recording {project} from {index}")
             items = simple.listing(self.remote, self.roots[index], project)
-            self._listed[index, project] = {item.filename: item for item in items if is_supported(item.filename)}
+            own = [item for item in items if item.project and canonicalize_name(item.project) == project]
+            if not own:
+                found = f"its page lists {len(items)} files, none of this project"
+                raise SnapshotError(f"{index}: {project}", found, remedy="another index for it in the profile")
+            self._listed[index, project] = {item.filename: item for item in own if is_supported(item.filename)}
         return self._listed[index, project]
 
     def _read(self, file: File, item: DistributionPackage) -> File:
         """Read METADATA (PEP 658's file where the index has one, else by HTTP range); hash the wheel if need be."""
         size = file.size
-        if item.has_metadata and item.metadata_digests and size is not None:
+        if item.has_metadata and item.metadata_digests and "sha256" in item.metadata_digests and size is not None:
             raw = self.remote.get(item.metadata_url, limit=METADATA_LIMIT).body
-            if Digest.of(raw).hex != item.metadata_digests.get("sha256", Digest.of(raw).hex):
-                raise SnapshotError(file.name, f"metadata of {Digest.of(raw)}", f"{item.metadata_digests['sha256']}")
+            found, listed = Digest.of(raw), item.metadata_digests["sha256"].lower()
+            if found.hex != listed:
+                raise SnapshotError(f"{file.name}.metadata", str(found), f"sha256:{listed}, as its index lists it")
         else:
             with self.remote.range_reader(item.url) as reader:
                 size = reader.seek(0, 2)
-                raw = wheel.metadata(reader)
+                raw = wheel.metadata(reader, file.name)
         if file.sha256 is None:
-            sha256, size = self._hash(item.url)
-            file = replace(file, sha256=sha256, evidence={**file.evidence, "sha256": "computed"})
+            file = replace(file, sha256=self._hash(file.name, item.url, size), evidence={"sha256": "computed"})
         return replace(file, size=size, metadata=_metadata(raw))
 
-    def _hash(self, url: str) -> tuple[Digest, int]:
-        state, size = hashlib.sha256(), 0
-        with self.remote.stream(url, 0) as (_, _, blocks):
-            for block in blocks:
-                state.update(block)
-                size += len(block)
-        return Digest(state.hexdigest()), size
+    def _hash(self, name: str, url: str, size: int) -> Digest:
+        """Return the sha256 of a wheel of `size` bytes, downloaded for this alone; a broken connection is resumed."""
+        state, done, budget = hashlib.sha256(), 0, self.remote.budget()
+        self.reporter.note(f"downloading {name}: its index lists no sha256")
+        while done < size:
+            try:
+                with self.remote.stream(url, done, budget) as body:
+                    if body.start != done:
+                        state, done = hashlib.sha256(), 0
+                    for block in body.blocks:
+                        state.update(block)
+                        done += len(block)
+                        self.reporter.progress(name, min(done, size), size)
+                        if done > size:
+                            raise SnapshotError(name, f"more than {size} bytes", "as many as its index says")
+                if done < size:
+                    raise TransientError(redact(url), f"the body ended after {done} of {size} bytes")
+            except TransientError as error:
+                budget.spend(error)
+        return Digest(state.hexdigest())
 
 
 def _metadata(raw: bytes) -> Metadata:
     fields = BytesParser().parsebytes(raw, headersonly=True)
     return Metadata(
-        requires_dist=tuple(" ".join(str(text).split()) for text in fields.get_all("Requires-Dist", [])),
-        provides_extra=tuple(str(text) for text in fields.get_all("Provides-Extra", [])),
+        requires_dist=tuple(_line(str(text)) for text in fields.get_all("Requires-Dist", [])),
+        provides_extra=tuple(_line(str(text)) for text in fields.get_all("Provides-Extra", [])),
         sha256=Digest.of(raw),
     )
 
@@ -123,15 +149,27 @@ def _metadata(raw: bytes) -> Metadata:
 def _file(item: DistributionPackage) -> File:
     """Read what an index lists of one file."""
     sha256 = item.digests.get("sha256")
-    time = item.upload_time
-    return File(
-        name=item.filename,
-        sha256=Digest(sha256.lower()) if sha256 else None,
-        size=item.size,
-        upload_time=time.astimezone(timezone.utc).isoformat().replace("+00:00", "Z") if time else None,
-        requires_python=item.requires_python,
-        yanked=(item.yanked_reason or "") if item.is_yanked else None,
-    )
+    try:
+        return File(
+            name=item.filename,
+            sha256=Digest(sha256.lower()) if sha256 else None,
+            size=item.size,
+            upload_time=_utc(item.upload_time) if item.upload_time else None,
+            requires_python=_line(item.requires_python or "") or None,
+            yanked=_line(item.yanked_reason or "") if item.is_yanked else None,
+        )
+    except (ValueError, OverflowError) as error:
+        raise SnapshotError(item.filename, f"its index lists {str(error)[:200]}") from error
+
+
+def _line(text: str) -> str:
+    """Return a text of the index on one line, all of it printable."""
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+
+
+def _utc(time: datetime) -> str:
+    """Return a time as a lock writes it; one without a zone is UTC, whatever zone this machine is in."""
+    return instant((time if time.tzinfo else time.replace(tzinfo=timezone.utc)).isoformat())
 
 
 def _merge(index: str, old: File | None, new: File) -> File:
@@ -146,11 +184,14 @@ def _merge(index: str, old: File | None, new: File) -> File:
                 f"{before}, as recorded",
                 "find out why before anything else: do not install it",
             )
+    evidence = {**old.evidence, **new.evidence}
+    if new.sha256 is not None and "sha256" not in new.evidence:
+        evidence.pop("sha256", None)
     return replace(
         new,
         sha256=new.sha256 or old.sha256,
         size=new.size if new.size is not None else old.size,
         upload_time=new.upload_time or old.upload_time,
         metadata=new.metadata or old.metadata,
-        evidence={**old.evidence, **new.evidence},
+        evidence=evidence,
     )

@@ -7,10 +7,17 @@ from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from pypi_simple import ACCEPT_JSON_PREFERRED, PYPI_SIMPLE_ENDPOINT, DistributionPackage, ProjectPage
+from pypi_simple import (
+    ACCEPT_JSON_PREFERRED,
+    PYPI_SIMPLE_ENDPOINT,
+    DistributionPackage,
+    UnsupportedRepoVersionError,
+)
 from pypi_simple.html import RepositoryPage
 
 from torchlock.errors import NetworkError
+from torchlock.lock import instant
+from torchlock.transport import redact
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,11 +41,23 @@ def listing(remote: Remote, root: str, project: str) -> list[DistributionPackage
 def parse(answer: Answer, project: str) -> list[DistributionPackage]:
     """Read a page's bytes; take the non-standard `data-upload-time` of HTML pages too."""
     kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind.endswith("json"):
-        try:
-            return ProjectPage.from_json_data(json.loads(answer.body), base_url=answer.url).packages
-        except (ValueError, KeyError, TypeError) as error:
-            raise NetworkError(answer.url, f"not a simple page in JSON ({error})") from error
+    read = _json if kind.endswith("json") else _html
+    try:
+        return read(answer, project)
+    except (ValueError, KeyError, TypeError, RecursionError, UnsupportedRepoVersionError) as error:
+        # A library's message would quote the page, addresses and all.
+        found = f"not a simple page that can be read ({type(error).__name__})"
+        raise NetworkError(redact(answer.url), found, "PEP 503 in HTML or PEP 691 in JSON, version 1") from error
+
+
+def _json(answer: Answer, project: str) -> list[DistributionPackage]:
+    page = json.loads(answer.body)
+    if page["meta"]["api-version"].partition(".")[0] != "1":
+        raise ValueError("a newer version")
+    return [DistributionPackage.from_json_data(item, project, answer.url) for item in page["files"]]
+
+
+def _html(answer: Answer, project: str) -> list[DistributionPackage]:
     items = []
     for link in RepositoryPage.from_html(answer.body.decode("utf-8", "replace"), base_url=answer.url).links:
         item = DistributionPackage.from_link(link, project_hint=project)
@@ -49,6 +68,6 @@ def parse(answer: Answer, project: str) -> list[DistributionPackage]:
 
 def _time(text: str) -> datetime | None:
     try:
-        return datetime.fromisoformat(text.replace("Z", "+00:00"))
+        return datetime.fromisoformat(instant(text).replace("Z", "+00:00"))
     except ValueError:
         return None

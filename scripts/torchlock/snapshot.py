@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
@@ -24,6 +26,14 @@ if TYPE_CHECKING:
     from packaging.version import Version
 
 SCHEMA = 1
+_KINDS: Mapping[str, type] = {
+    **dict.fromkeys(("sha256", "metadata-sha256", "upload-time", "requires-python", "yanked"), str),
+    **dict.fromkeys(("requires-dist", "provides-extra"), list),
+    "size": int,
+    "evidence": dict,
+}
+# What a lock takes as the name of a wheel, too.
+_NAME = re.compile(r"[A-Za-z0-9_.+!-]{1,251}\.whl")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,7 +80,12 @@ class File:
 
     @classmethod
     def from_dict(cls, name: str, value: Mapping[str, Any]) -> File:
-        """Read one file's record; raise KeyError, TypeError or ValueError where it is malformed."""
+        """Read one file's record; raise ValueError or TypeError where it is malformed."""
+        for key, item in value.items():
+            kind = _KINDS.get(key)
+            texts = item if kind is list else [item] if kind is str else []
+            if type(item) is not kind or not all(map(_is_line, texts)):
+                raise TypeError(f"{name}: {key} is {item!r}"[:200])
         metadata = None
         if "requires-dist" in value:
             metadata = Metadata(
@@ -88,6 +103,10 @@ class File:
             metadata=metadata,
             evidence=value.get("evidence", {}),
         )
+
+
+def _is_line(value: object) -> bool:
+    return type(value) is str and value.isprintable()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -136,23 +155,47 @@ class Snapshot:
 
 
 def _read(path: Path, index: str, project: str) -> Page:
+    """Read a page that is byte for byte what `to_json` writes: a key twice or unknown, or another order, is refused."""
     where = f"lockfiles/index/{index}/{project}.json"
     remedy = f"git checkout -- {where}, or make update PKG={project}"
     try:
-        value = json.loads(path.read_bytes())
-        if value["schema"] > SCHEMA:
+        data = path.read_bytes()
+        value = json.loads(data)
+        if type(value["schema"]) is int and value["schema"] > SCHEMA:
             raise SnapshotError(where, f"schema {value['schema']}", f"{SCHEMA} at most", "a newer torchlock")
         if (value["index"], value["project"]) != (index, project):
             raise SnapshotError(where, f"{value['index']}/{value['project']}", f"{index}/{project}", remedy)
-        files = {name: File.from_dict(name, item) for name, item in value["files"].items()}
+        page = Page(index=index, project=project, files=_files(project, value["files"]))
+        if page.to_json() != data:
+            raise ValueError(_difference(data, page.to_json()))
+    except OSError as error:
+        raise SnapshotError(where, f"cannot be read: {error.strerror}", remedy=remedy) from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise SnapshotError(where, f"not a recorded page ({error})", "JSON as torchlock writes it", remedy) from error
-    return Page(index=index, project=project, files=files)
+        found = f"not a recorded page ({type(error).__name__}: {str(error)[:200]})"
+        raise SnapshotError(where, found, "JSON as torchlock writes it", remedy) from error
+    return page
+
+
+def _files(project: str, value: Mapping[str, Any]) -> dict[str, File]:
+    files = {name: File.from_dict(name, item) for name, item in value.items()}
+    for name in files:
+        if (parsed := parse(name)) is None or parsed[0] != project:
+            raise ValueError(f"{name[:100]!r} is no wheel of {project}")
+    return files
+
+
+def _difference(found: bytes, written: bytes) -> str:
+    lines = zip_longest(found.split(b"\n"), written.split(b"\n"))
+    number = next(number for number, (one, other) in enumerate(lines, 1) if one != other)
+    ends = " (it has CRLF line ends)" if b"\r" in found else ""
+    return f"line {number} is not as torchlock writes it{ends}"
 
 
 @cache
 def parse(filename: str) -> tuple[NormalizedName, Version, frozenset[Tag]] | None:
     """Return the project, version and tags that a wheel's file name states, or None where it is no wheel."""
+    if not _NAME.fullmatch(filename):
+        return None
     try:
         project, version, _, tags = parse_wheel_filename(filename)
     except (InvalidWheelFilename, InvalidVersion):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name, parse_wheel_filename
+
 from torchlock.digest import Digest
 from torchlock.errors import SnapshotError, TorchlockError
 from torchlock.platforms import PLATFORMS
@@ -55,7 +58,24 @@ class View:
         if not files:
             where = f"{self.target.profile} on {self.target.platform}"
             raise SnapshotError(where, f"no wheel of {project} {version} for Python {self.target.python} there")
-        return self.known(min(files, key=lambda file: (self._rank(file.name), file.name)))
+        rank = min(self._rank(file.name) for file in files)
+        return self.known(max((file for file in files if self._rank(file.name) == rank), key=_build))
+
+    def reason(self) -> str | None:
+        """Say which requirement has wheels, but none that this target may take; None where that is not so."""
+        return next(filter(None, map(self._unfit, map(Requirement, self.target.requirements))), None)
+
+    def _unfit(self, requirement: Requirement) -> str | None:
+        page = self.snapshot.page(self.target.index_of(requirement.name), canonicalize_name(requirement.name))
+        names = sorted(page.files) if page and requirement.marker is None else []
+        found = [page.files[name] for name in names if page and admits(requirement, version_of(name))]
+        fitting = [file for file in found if self._fits(file.name)]
+        if not found or any(file.yanked is None for file in fitting):
+            return None
+        if fitting:
+            return f"{requirement}: {fitting[0].name} was yanked ({fitting[0].yanked or 'without a reason'})"
+        target, there = self.target, ", ".join(file.name for file in found[:2]) + ", …" * (len(found) > 2)
+        return f"{requirement}: no wheel for Python {target.python} on {target.platform}, only {there}"
 
     def known(self, file: File) -> File:
         """Return a file with its metadata and hash, recorded now if need be."""
@@ -64,8 +84,9 @@ class View:
         project = project_of(file.name)
         index = self.target.index_of(project)
         if self.recorder is None:
+            lacks = "metadata" if file.metadata is None else "sha256"
             where = f"lockfiles/index/{index}/{project}.json"
-            raise SnapshotError(where, f"the metadata of {file.name} is not recorded", remedy=ONLINE)
+            raise SnapshotError(where, f"the {lacks} of {file.name} is not recorded", remedy=ONLINE)
         return self.recorder.metadata(index, project, file.name)
 
     def digest(self, projects: Iterable[str]) -> Digest:
@@ -81,6 +102,17 @@ class View:
     def _rank(self, filename: str) -> int:
         parsed = parse(filename)
         return min(self._tags[tag] for tag in parsed[2] if tag in self._tags) if parsed else len(self._tags)
+
+
+def admits(requirement: Requirement, version: str) -> bool:
+    """Tell whether a requirement's specifier takes a version, pre-releases too."""
+    return requirement.specifier.contains(version, prereleases=True)
+
+
+def _build(file: File) -> tuple[int, str]:
+    """Return a wheel's build tag as installers compare it: of two with the same tags, the higher one is taken."""
+    tag = parse_wheel_filename(file.name)[2]
+    return tag or (-1, "")
 
 
 def project_of(filename: str) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import platformdirs
 
-from torchlock import compat, lock, profile, simple
+from torchlock import lock, profile, rules, simple
 from torchlock.env import Environments
 from torchlock.errors import EnvError, ProfileError
 from torchlock.fetch import Fetcher
@@ -59,9 +59,9 @@ class Workspace:
         return profile.load(self.root / "environments")
 
     @cached_property
-    def rules(self) -> compat.Rules:
+    def rules(self) -> rules.Rules:
         """The declared part of the gate."""
-        return compat.load(self.root / "environments" / "compat.yaml")
+        return rules.load(self.root / "environments" / "compat.yaml")
 
     @cached_property
     def snapshot(self) -> Snapshot:

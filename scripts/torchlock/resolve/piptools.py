@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 import piptools
 
 from torchlock import interpreter
-from torchlock.errors import ResolveError
-from torchlock.process import clean_environment, run
 from torchlock.reporter import Silent
+from torchlock.resolve.child import answer
 
 if TYPE_CHECKING:
     from torchlock.profile import Target
@@ -27,22 +26,15 @@ def resolve(target: Target, url: str) -> str:
     python = interpreter.find(target.python, None, Silent())
     with tempfile.TemporaryDirectory(prefix="torchlock-pip-") as name:
         folder = Path(name)
-        (folder / "requirements.in").write_text("\n".join([*target.requirements, ""]), encoding="utf-8")
-        environment = clean_environment({"PYTHONPATH": _libraries(), "HOME": name, "XDG_CONFIG_HOME": name})
         command = [
-            str(python.path), "-m", "piptools", "compile", str(folder / "requirements.in"),
+            str(python.path), "-m", "piptools", "compile", "-",
             "--no-config", "--quiet", "--output-file", "-", "--cache-dir", str(folder / "cache"),
             "--index-url", url, "--resolver", "backtracking", "--allow-unsafe", "--strip-extras", "--no-header",
             "--no-annotate", "--no-emit-index-url", "--no-emit-options", "--no-reuse-hashes", "--rebuild",
             "--pip-args", "--only-binary=:all: --disable-pip-version-check --no-input",
         ]  # fmt: skip
-        done = run(command, environment=environment)
-    if done.returncode != 0:
-        where = f"{target.source}: {target.profile} on {target.platform}"
-        raise ResolveError(
-            where, f"pip-compile found no set: {done.stderr.strip()}", remedy="make update, or other pins"
-        )
-    return done.stdout
+        extra = {"PYTHONPATH": _libraries(), "HOME": name, "XDG_CONFIG_HOME": name}
+        return answer("pip-compile", command, target, folder, extra)
 
 
 def _libraries() -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from uv import find_uv_bin
 
-from torchlock.errors import ResolveError
 from torchlock.platforms import PLATFORMS
-from torchlock.process import clean_environment, run
+from torchlock.resolve.child import answer
 
 if TYPE_CHECKING:
     from torchlock.profile import Target
@@ -18,15 +18,13 @@ if TYPE_CHECKING:
 
 def resolve(target: Target, url: str) -> str:
     """Return uv's answer as `name==version` lines; raise ResolveError with its own words."""
-    with tempfile.TemporaryDirectory(prefix="torchlock-uv-") as folder:
+    with tempfile.TemporaryDirectory(prefix="torchlock-uv-") as name:
+        folder = Path(name)
         command = [
             find_uv_bin(), "pip", "compile", "-",
-            "--no-config", "--quiet", "--cache-dir", folder, "--default-index", url,
-            "--python-platform", PLATFORMS[target.platform].uv, "--python-version", target.python, "--python", sys.executable,
-            "--only-binary", ":all:", "--no-sources", "--no-header", "--no-annotate", "--no-python-downloads",
+            "--no-config", "--quiet", "--color", "never", "--cache-dir", str(folder / "cache"), "--default-index", url,
+            "--python-platform", PLATFORMS[target.platform].uv, "--python-version", target.python,
+            "--python", sys.executable, "--no-python-downloads",
+            "--only-binary", ":all:", "--no-sources", "--no-header", "--no-annotate",
         ]  # fmt: skip
-        done = run(command, environment=clean_environment(), text="\n".join([*target.requirements, ""]))
-    if done.returncode != 0:
-        where = f"{target.source}: {target.profile} on {target.platform}"
-        raise ResolveError(where, f"uv: {done.stderr.strip()}", remedy="make update, or other pins")
-    return done.stdout
+        return answer("uv", command, target, folder)

@@ -99,7 +99,7 @@ def device_facts(torch: Any) -> dict[str, Any]:
     state = driver.query()
     facts: dict[str, Any] = {
         "build": build.describe(torch),
-        "driver": ".".join(map(str, state.cuda)) if state.cuda else None,
+        "driver": state.words if state.cuda else None,
         "cuda": [],
         "mps": mps.available(torch),
     }

@@ -38,7 +38,7 @@ def ready(lab: Lab) -> int:
         return int(lab.torch.cuda.device_count())
     state = driver.query()
     if state.devices:
-        raise Failed(f"the driver sees {state.devices} device(s) and speaks CUDA {state.cuda}, but torch finds none")
+        raise Failed(f"the driver sees {state.devices} device(s) and speaks CUDA {state.words}, but torch finds none")
     if state.broken:
         raise Failed(f"the NVIDIA driver does not start: {state.reason}")
     raise NotRun(state.reason or "torch finds no CUDA device")
@@ -71,13 +71,13 @@ def covers(architectures: Sequence[str], capability: tuple[int, int]) -> str:
 def driver_check(lab: Lab) -> str:
     """Have a driver for the CUDA release of the build (the same major is enough)."""
     ready(lab)
-    found = driver.query().cuda
-    if found is None:
+    state = driver.query()
+    if state.cuda is None:
         raise NotRun("the driver does not say which CUDA release it speaks")
     major = int(lab.torch.version.cuda.split(".")[0])
-    if found[0] < major:
-        raise Failed(f"the driver speaks CUDA {found[0]}.{found[1]}, the build needs {major}.x")
-    return f"build CUDA {lab.torch.version.cuda}, driver CUDA {found[0]}.{found[1]}"
+    if state.cuda[0] < major:
+        raise Failed(f"the driver speaks CUDA {state.words}, the build needs {major}.x")
+    return f"build CUDA {lab.torch.version.cuda}, driver CUDA {state.words}"
 
 
 @suite.check("architecture")

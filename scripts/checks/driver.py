@@ -31,6 +31,11 @@ class Driver:
     reason: str = ""
     broken: bool = False
 
+    @property
+    def words(self) -> str:
+        """Return the CUDA release as people write it."""
+        return ".".join(map(str, self.cuda)) if self.cuda else "of an unknown release"
+
 
 def release(number: int) -> tuple[int, int]:
     """Read CUDA's way of writing a release: 12040 is 12.4."""

@@ -68,5 +68,5 @@ class Budget:
         while True:
             try:
                 return job()
-            except TransientError as error:  # noqa: PERF203 - trying again is what the loop is for
+            except TransientError as error:
                 self.spend(error)

@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
     """Run one verb; return its exit status: 0 good, 1 refused, 2 wrong usage, 3 stale, 130 and 143 interrupted."""
     options = _parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, _terminate)
     try:
         with console.Terminal(quiet=options.quiet) as reporter:
-            workspace = Workspace(ROOT, _settings(options), reporter)
+            workspace = Workspace(root, _settings(options), reporter)
             verb: Callable[[Workspace, argparse.Namespace], int] = options.run
             return verb(workspace, options)
     except TorchlockError as error:
@@ -69,13 +69,13 @@ def profiles(workspace: Workspace, options: argparse.Namespace) -> int:
 def make_locks(workspace: Workspace, options: argparse.Namespace) -> int:
     """Resolve, and write the locks: all of them or, where one is refused, none."""
     targets = workspace.targets(options.profiles)
-    with exclusive(ROOT / "lockfiles" / ".lock", workspace.reporter), serve() as index:
+    with exclusive(workspace.root / "lockfiles" / ".lock", workspace.reporter), serve() as index:
         for target in targets:
             sweep(workspace.lock_path(target).parent)
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             made = list(pool.map(lambda target: _make_lock(workspace, index, target), targets))
         for item in made:
-            state = "written" if locking.write(item, ROOT) else "unchanged"
+            state = "written" if locking.write(item, workspace.root) else "unchanged"
             who = " and ".join(item.resolvers) + (" agree" if len(item.resolvers) > 1 else " alone")
             print(f"{item.profile} {item.platform}: {len(item.artifacts)} packages, {who}, {state}")
     return 0
@@ -98,7 +98,7 @@ def update(workspace: Workspace, options: argparse.Namespace) -> int:
     if not pages:
         raise TorchlockError("lockfiles/index", f"holds no page of {options.pkg}", remedy="make lock")
     failed = []
-    with exclusive(ROOT / "lockfiles" / ".lock", workspace.reporter):
+    with exclusive(workspace.root / "lockfiles" / ".lock", workspace.reporter):
         for name, project in pages:
             try:
                 workspace.recorder.refresh(name, project)
@@ -112,7 +112,7 @@ def update(workspace: Workspace, options: argparse.Namespace) -> int:
 
 def import_index(workspace: Workspace, options: argparse.Namespace) -> int:
     """Take recorded facts of an index into the snapshot, with the evidence of each record."""
-    with exclusive(ROOT / "lockfiles" / ".lock", workspace.reporter):
+    with exclusive(workspace.root / "lockfiles" / ".lock", workspace.reporter):
         found = importer.import_index(Path(options.facts), options.source, options.index, workspace.snapshot)
     for project, count in found.items():
         print(f"{options.index}: {project}: {count} wheels imported")
@@ -132,13 +132,13 @@ def check_all(workspace: Workspace, options: argparse.Namespace) -> int:
                 f"{target.profile} {target.platform}: {'stale' if isinstance(error, StaleError) else 'broken'}: {error}"
             )
     if not options.profiles:
-        check.check_folder(ROOT, workspace.catalogue)
+        check.check_folder(workspace.root, workspace.catalogue)
     return max((error.status for error in errors), key=lambda status: status == 1, default=0)
 
 
 def _check(workspace: Workspace, target: Target) -> Lock:
     compat.before(target, workspace.rules)
-    found = check.check(target, ROOT, workspace.snapshot_digest(target), workspace.recorded)
+    found = check.check(target, workspace.root, workspace.snapshot_digest(target), workspace.recorded)
     compat.after(target, {item.project: item.version for item in found.artifacts}, workspace.rules)
     return found
 
@@ -156,10 +156,15 @@ def _state(workspace: Workspace, target: Target) -> str:
 def show_diff(workspace: Workspace, options: argparse.Namespace) -> int:
     """Say what changed in a profile's locks since a revision."""
     revision = options.against or "HEAD"
-    for target in workspace.targets([options.profile]):
-        path = workspace.lock_path(target)
-        found = diff.diff(diff.at_revision(ROOT, revision, path), workspace.lock(target))
-        print(json.dumps(found.to_json(), indent=2, sort_keys=True) if options.json else "\n".join(found.lines()))
+    paths = {workspace.lock_path(target): target for target in workspace.targets([options.profile])}
+    found = [
+        diff.diff(diff.at_revision(workspace.root, revision, path), workspace.lock(target))
+        for path, target in paths.items()
+    ]
+    if options.json:
+        print(json.dumps([item.to_json() for item in found], indent=2, sort_keys=True))
+    else:
+        print("\n\n".join("\n".join(item.lines()) for item in found))
     return 0
 
 
@@ -167,10 +172,12 @@ def fetch(workspace: Workspace, options: argparse.Namespace) -> int:
     """Fill `wheels/` beside the locks of a profile: an offline bundle for pip and uv."""
     for target in workspace.targets([options.profile]):
         found = _check(workspace, target)
-        workspace.fetcher.fetch(found.artifacts)
+        workspace.fetcher.fetch(found.artifacts, workspace.inspect)
         folder = workspace.lock_path(target).parent / lock.WHEELS
         workspace.fetcher.link(found.artifacts, folder)
-        print(f"{target.profile} {target.platform}: {len(found.artifacts)} wheels in {folder.relative_to(ROOT)}")
+        print(
+            f"{target.profile} {target.platform}: {len(found.artifacts)} wheels in {folder.relative_to(workspace.root)}"
+        )
     return 0
 
 
@@ -181,7 +188,7 @@ def make_env(workspace: Workspace, options: argparse.Namespace) -> int:
     target = workspace.target(options.profile, python.platform.name, f"the platform of {python.path}")
     found = _check(workspace, target)
     built = workspace.environments.build(found, python)
-    print(f"{target.profile}: {len(found.artifacts)} packages of {target.platform} in {_shown(built)}")
+    print(f"{target.profile}: {len(found.artifacts)} packages of {target.platform} in {_shown(workspace, built)}")
     return _smoke(workspace, target, options)
 
 
@@ -203,14 +210,14 @@ def _smoke(workspace: Workspace, target: Target, options: argparse.Namespace) ->
     return 0
 
 
-def _shown(path: Path) -> str:
-    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
+def _shown(workspace: Workspace, path: Path) -> str:
+    return str(path.relative_to(workspace.root)) if path.is_relative_to(workspace.root) else str(path)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="torchlock",
-        description=__doc__,
+        description="Reproducible PyTorch + NumPy environments: resolve, lock, fetch, build and prove.",
         epilog="Every option is also a variable of the Makefile: make lock OFFLINE=1.",
     )
     parser.add_argument("--quiet", action="store_true", help="no progress and no notes on standard error")

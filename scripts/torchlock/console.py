@@ -54,7 +54,7 @@ class Terminal:
 
     def note(self, text: str) -> None:
         """Print one line above the bars."""
-        self._console.print(text, markup=False, soft_wrap=True)
+        self._console.print(text, markup=False, emoji=False, soft_wrap=True)
 
     def progress(self, task: str, done: int, total: int | None) -> None:
         """Move a task's bar; a finished one disappears."""

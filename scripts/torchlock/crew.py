@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_PATIENCE = 2.0
+# How long a thread that waits for the network is waited for at the end, in seconds.
+PATIENCE = 2.0
 
 
 class StoppedError(Exception):
@@ -58,7 +59,7 @@ class Crew(Generic[T]):
     def _end(self, threads: list[threading.Thread]) -> None:
         """Stop the threads: those that finish an item are waited for, the others not for long."""
         self._stop.set()
-        until = time.monotonic() + _PATIENCE
+        until = time.monotonic() + PATIENCE
         for thread in threads:
             while thread.is_alive() and (thread in self._finishing or time.monotonic() < until):
                 if self._failure is not None or not self._over.is_set():

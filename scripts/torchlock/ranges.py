@@ -109,7 +109,6 @@ class _Raw(io.RawIOBase):
             size += self._copy.write(block)
             if size > self._limit:
                 raise self._refusal(f"more than {self._limit} bytes, and no ranges", "a smaller file")
-        self._copy.truncate()
         return size
 
     def _exactly(self, blocks: Iterator[bytes], count: int) -> bytes:

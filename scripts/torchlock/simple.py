@@ -44,7 +44,7 @@ def parse(answer: Answer, project: str) -> list[DistributionPackage]:
     read = _json if kind.endswith("json") else _html
     try:
         return read(answer, project)
-    except (ValueError, KeyError, TypeError, RecursionError, UnsupportedRepoVersionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, UnsupportedRepoVersionError) as error:
         # A library's message would quote the page, addresses and all.
         found = f"not a simple page that can be read ({type(error).__name__})"
         raise NetworkError(redact(answer.url), found, "PEP 503 in HTML or PEP 691 in JSON, version 1") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -22,25 +23,8 @@ if TYPE_CHECKING:
 SCHEMA = 1
 FILE = "evidence.json"
 SCRIPT = Path(__file__).resolve().parents[1] / "smoke.py"
-# The script gives people a table or machines JSON; this asks it for both from one run.
-_BOTH = """
-import json, signal, sys
-from pathlib import Path
-folder, report = sys.argv[1:3]
-sys.path.insert(0, folder)
-signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-try:
-    import smoke
-    given, wanted = smoke.options(sys.argv[3:])
-    found = smoke.session.run(wanted)
-    text = json.dumps(found.to_dict(), indent=2, sort_keys=True)
-    Path(report).write_text(text)
-    sys.stdout.reconfigure(errors="backslashreplace")
-    print(text if given.json else smoke.table.render(found), end="\\n" if given.json else "", flush=True)
-    sys.exit(0 if found.passed else 1)
-except KeyboardInterrupt:
-    sys.exit(130)
-"""
+# How long the script may take to end its children when it is told to stop.
+STOP_SECONDS = 5.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,16 +87,29 @@ def _report(where: str, python: Path, script: Path, options: Sequence[str]) -> d
     """Run the script, isolated from the user's settings, and return its JSON."""
     with tempfile.TemporaryDirectory(prefix="torchlock-") as folder:
         report = Path(folder) / "smoke.json"
-        command = [os.fspath(python), "-I", "-c", _BOTH, os.fspath(script.parent), os.fspath(report), *options]
+        command = [os.fspath(python), "-I", os.fspath(script), "--report", os.fspath(report), *options]
         try:
-            done = subprocess.run(command, env=process.clean_environment(), stdin=subprocess.DEVNULL, check=False)
+            status = _run(command)
         except OSError as error:
             raise EnvError(python, f"cannot be run: {error.strerror}", remedy=_again(where)) from error
         try:
             found: dict[str, Any] = json.loads(report.read_bytes())
         except (OSError, ValueError):
-            raise SmokeError(where, f"the smoke script {_ended(done.returncode)}", "a report", _again(where)) from None
+            raise SmokeError(where, f"the smoke script {_ended(status)}", "a report", _again(where)) from None
     return found
+
+
+def _run(command: Sequence[str]) -> int:
+    """Run a command that prints for itself; whatever interrupts it, neither it nor its children live on."""
+    with subprocess.Popen(command, env=process.clean_environment(), stdin=subprocess.DEVNULL) as running:
+        try:
+            return running.wait()
+        except BaseException:
+            running.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                running.wait(STOP_SECONDS)
+            running.kill()
+            raise
 
 
 def _ended(status: int) -> str:

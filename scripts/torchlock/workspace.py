@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import platformdirs
 
-from torchlock import lock, profile, rules, simple
+from torchlock import lock, profile, rules, simple, wheel
 from torchlock.env import Environments
 from torchlock.errors import EnvError, ProfileError
 from torchlock.fetch import Fetcher
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from torchlock.digest import Digest
-    from torchlock.lock import Lock
+    from torchlock.lock import Artifact, Lock
     from torchlock.profile import Target
     from torchlock.reporter import Reporter
 
@@ -108,6 +108,11 @@ class Workspace:
                 raise EnvError("WHEELHOUSE", f"{folder} is not a folder", "a folder of wheels")
         roots = {} if self.settings.offline else self.roots
         return Fetcher(self.store, self.remote, roots, folders, self.reporter)
+
+    def inspect(self, artifact: Artifact, path: Path) -> None:
+        """Read a wheel strictly, every byte of it, unless its tree is the proof that this was done."""
+        if self.trees.get(artifact) is None:
+            wheel.check(path, self.reporter, artifact.filename)
 
     @cached_property
     def environments(self) -> Environments:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import posixpath
+import stat
+import threading
 from base64 import urlsafe_b64encode
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -27,7 +31,10 @@ if TYPE_CHECKING:
 SCHEMA = 1
 FILE = "torchlock.json"
 HASHERS = 2
-_BLOCK = 1 << 20
+_BLOCK = 256 << 10
+_FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+# A link, or a folder, in the place of a file or of a folder above it.
+_DAMAGE = (errno.ELOOP, errno.EISDIR, errno.ENOTDIR)
 _HASHES = ("sha256", "sha384", "sha512")
 
 
@@ -106,15 +113,17 @@ def verify(env: Path, manifest: Manifest, reporter: Reporter, final: Path | None
         if not _is(env / path, digest):
             issues.append(f"{path}: changed or missing")
     expected: dict[str, _Expected] = {}
+    records = set()
     site = manifest.layout.site
     for name, digest in sorted(manifest.records.items()):
         record = f"{site}/{name}/RECORD"
         if not _is(env / record, digest):
             issues.append(f"{record}: changed or missing")
             continue
+        records.add(record)
         for item in _listed(env, site, record):
             expected[item.path] = item
-    foreign = (path for path in _present(os.fspath(env), site) if path not in expected)
+    foreign = (path for path in _present(os.fspath(env), site) if path not in expected and path not in records)
     issues += [f"{path}: not from the lock" for path in sorted({_top(path, site) for path in foreign})]
     return issues + _changed(env, list(expected.values()), reporter)
 
@@ -136,7 +145,8 @@ def _listed(env: Path, site: str, record: str) -> Iterator[_Expected]:
     try:
         text = (env / record).read_text(encoding="utf-8")
         for path, value, size in parse_record_file(text.splitlines()):
-            yield _Expected(path=posixpath.normpath(f"{site}/{path}"), hash=value, size=int(size or -1))
+            if f"{site}/{path}" != record:
+                yield _Expected(path=posixpath.normpath(f"{site}/{path}"), hash=value, size=int(size))
     except (InvalidRecordEntry, ValueError) as error:
         raise EnvError(env / record, f"cannot be read: {error}") from error
 
@@ -156,43 +166,65 @@ def _present(root: str, folder: str) -> Iterator[str]:
                 yield from _present(root, path)
 
 
+class _Count:
+    """Bytes that are done, told as they grow by a two-hundredth of all."""
+
+    def __init__(self, reporter: Reporter, task: str, total: int) -> None:
+        self._reporter, self._task, self._total = reporter, task, total
+        self._done = self._said = 0
+        self._lock = threading.Lock()
+
+    def add(self, size: int) -> None:
+        """Count the bytes of one file."""
+        with self._lock:
+            self._done += size
+            if self._done == self._total or self._done - self._said > self._total // 200:
+                self._said = self._done
+                self._reporter.progress(self._task, self._done, self._total)
+
+
 def _changed(env: Path, expected: list[_Expected], reporter: Reporter) -> list[str]:
-    """Hash files in threads, the largest first."""
-    queue = sorted(expected, key=lambda item: -item.size)
-    total = sum(max(0, item.size) for item in queue)
-    done, said, root, task = 0, 0, os.fspath(env), f"checking {env.name}"
-    issues = []
+    """Hash files in threads, the largest first; return what is wrong with each that is not as it must be."""
+    queue = deque(sorted(expected, key=lambda item: -item.size))
+    count = _Count(reporter, f"checking {env.name}", sum(item.size for item in queue))
     with ThreadPoolExecutor(HASHERS) as pool:
         try:
-            for item, issue in zip(queue, pool.map(lambda item: _issue(root, item), queue), strict=True):
-                issues += [f"{item.path}: {issue}"] if issue else []
-                done += max(0, item.size)
-                if done == total or done - said > total // 200:
-                    said = done
-                    reporter.progress(task, done, total)
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-    return sorted(issues)
+            jobs = [pool.submit(_hash, os.fspath(env), queue, count) for _ in range(HASHERS)]
+            return sorted(issue for job in jobs for issue in job.result())
+        finally:
+            queue.clear()
 
 
-def _issue(root: str, item: _Expected) -> str:
+def _hash(root: str, queue: deque[_Expected], count: _Count) -> list[str]:
+    """Take files off a queue until it is empty."""
+    buffer = memoryview(bytearray(_BLOCK))
+    issues = []
+    while queue:
+        try:
+            item = queue.popleft()
+        except IndexError:
+            break
+        issue = _issue(root, item, buffer)
+        if issue:
+            issues.append(f"{item.path}: {issue}")
+        count.add(item.size)
+    return issues
+
+
+def _issue(root: str, item: _Expected, buffer: memoryview) -> str:
     """Return what is wrong with one file, or nothing."""
-    path = f"{root}/{item.path}"
     algorithm, _, value = item.hash.partition("=")
     try:
-        if os.path.islink(path):  # noqa: PTH114 - a Path for each of 15,000 files costs
-            return "changed"
-        if not item.hash:
-            return ""
-        if os.stat(path).st_size != item.size or algorithm not in _HASHES:  # noqa: PTH116 - as above
-            return "changed"
-        state = hashlib.new(algorithm)
-        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - as above
-            while block := file.read(_BLOCK):
-                state.update(block)
+        descriptor = os.open(f"{root}/{item.path}", _FLAGS)
+        with open(descriptor, "rb", buffering=0) as file:  # noqa: PTH123 - there is no path to open
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode) or status.st_size != item.size or algorithm not in _HASHES:
+                return "changed"
+            state = hashlib.new(algorithm)
+            while read := file.readinto(buffer):
+                state.update(buffer[:read])
     except FileNotFoundError:
         return "missing"
     except OSError as error:
-        return f"cannot be read: {error.strerror}"
+        return "changed" if error.errno in _DAMAGE else f"cannot be read: {error.strerror}"
     return "" if urlsafe_b64encode(state.digest()).rstrip(b"=").decode() == value else "changed"

@@ -1,0 +1,1 @@
+"""End-to-end proofs: clones of the project, real wheels, real installers, an emulated machine."""

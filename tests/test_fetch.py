@@ -406,7 +406,8 @@ def test_an_index_that_fails_is_never_replaced_by_another(
         addresses = {"pypi": kit.pypi, "other": other.index(FILES)}
         with pytest.raises(NetworkError) as caught:
             kit.fetcher(addresses).fetch([artifact(SMALL)])
-        assert str(caught.value).startswith(f"{site.url}/simple/small/: {found}")
+        file = artifact(SMALL).filename
+        assert str(caught.value).startswith(f"index pypi: {file}: {site.url}/simple/small/: {found}")
         assert not other.seen
         kit.fetcher(addresses).fetch([artifact(SMALL, index="other")])
         assert other.asked(address(SMALL)) == 1

@@ -16,6 +16,7 @@ FAIL = "fail"
 NOT_RUN = "not run"
 STATUSES = (PASS, FAIL, NOT_RUN)
 
+_OPTIONAL = frozenset(("cause", "remedy", "known"))
 GROUPS = ("import", "conversion", "operators", "autograd", "no_grad", "saving", "device")
 
 
@@ -29,13 +30,17 @@ class NotRun(Exception):  # noqa: N818 - a finding, not an error of this program
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Result:
-    """The answer of one check; `id` begins with its group, and may end in `[case]`."""
+    """The answer of one check; `id` begins with its group, and may end in `[case]`.
+
+    `known` is the source of a known defect of this build, for which a failure is shown and tolerated.
+    """
 
     id: str
     status: str
     detail: str = ""
     cause: str = ""
     remedy: str = ""
+    known: str = ""
 
     @property
     def group(self) -> str:
@@ -53,9 +58,9 @@ class Result:
         return self.id.partition("[")[2].rstrip("]")
 
     def to_dict(self) -> dict[str, str]:
-        """Return the JSON form; cause and remedy only where there are any."""
+        """Return the JSON form; cause, remedy and known only where there are any."""
         fields: dict[str, str] = asdict(self)
-        kept = {name: text for name, text in fields.items() if text or name not in {"cause", "remedy"}}
+        kept = {name: text for name, text in fields.items() if text or name not in _OPTIONAL}
         return {"id": kept.pop("id"), "group": self.group, **kept}
 
 

@@ -47,12 +47,12 @@ def _fill(text: str, lead: str) -> str:
 
 def _failures(results: Sequence[Result]) -> Iterator[str]:
     """Give every failure by its id; those with one finding share what is said about it."""
-    findings: dict[tuple[str, str, str], list[Result]] = {}
+    findings: dict[tuple[str, str, str, str], list[Result]] = {}
     for result in results:
-        findings.setdefault((result.detail, result.cause, result.remedy), []).append(result)
-    for (detail, cause, remedy), those in findings.items():
+        findings.setdefault((result.detail, result.cause, result.remedy, result.known), []).append(result)
+    for (detail, cause, remedy, known), those in findings.items():
         yield from (f"  {result.id:<{NAME}} {FAIL}" for result in those)
-        for label, text in (("found", detail), ("cause", cause), ("remedy", remedy)):
+        for label, text in (("found", detail), ("cause", cause), ("remedy", remedy), ("known", known)):
             if text:
                 yield _fill(text, f"      {label + ':':<8}")
 
@@ -98,4 +98,6 @@ def render(session: Session) -> str:
         lines += _failures([result for result in inside if result.status == FAIL])
         lines += _not_run([result for result in inside if result.status == NOT_RUN])
     verdict = "passed" if session.passed else "FAILED"
-    return "\n".join([*lines, "", f"smoke {verdict}: {counts(results)}"]) + "\n"
+    known = sum(bool(result.known) for result in results)
+    note = f" ({known} known defect of this build)" if known else ""
+    return "\n".join([*lines, "", f"smoke {verdict}: {counts(results)}{note}"]) + "\n"

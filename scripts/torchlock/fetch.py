@@ -134,8 +134,12 @@ class Fetcher:
             known = ", ".join(sorted(self._addresses))
             raise NetworkError(where, "this index has no address", f"one of {known}", "name it in environments/")
         page = f"{root.rstrip('/')}/{artifact.project}/"
-        answer = self._remote.get(page, accept=ACCEPT_JSON_PREFERRED, limit=simple.LIMIT, budget=budget)
-        for item in simple.parse(answer, artifact.project):
+        try:
+            answer = self._remote.get(page, accept=ACCEPT_JSON_PREFERRED, limit=simple.LIMIT, budget=budget)
+            listed = simple.parse(answer, artifact.project)
+        except NetworkError as error:
+            raise NetworkError(where, f"{error.where}: {error.found}", error.expected, error.remedy) from error
+        for item in listed:
             if item.filename == artifact.filename:
                 self._judge(artifact, item, where)
                 return item

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -113,9 +114,9 @@ def bench_locks(workspace: Workspace) -> None:
             for _ in range(WARM_ROUNDS):
                 ours.run(tool)
                 alone.run([*tool, "--resolver", "uv"])
-                _sum(plain, [lambda row, t=t: _uv(row, t, urls[t], cache) for t in targets])
+                _sum(plain, [partial(_uv, target=target, url=urls[target], cache=cache) for target in targets])
                 native = [target for target in targets if target.platform == host().name]
-                _sum(compiled, [lambda row, t=t: _pip_compile(row, t, urls[t], cache) for t in native])
+                _sum(compiled, [partial(_pip_compile, target=item, url=urls[item], cache=cache) for item in native])
         finally:
             for path, data in kept.items():
                 path.write_bytes(data)

@@ -32,7 +32,8 @@ SCHEMA = 1
 FILE = "torchlock.json"
 HASHERS = 2
 _BLOCK = 256 << 10
-_FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+# A link is no file, and a pipe is not waited for.
+_FLAGS = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))
 # A link, or a folder, in the place of a file or of a folder above it.
 _DAMAGE = (errno.ELOOP, errno.EISDIR, errno.ENOTDIR)
 _HASHES = ("sha256", "sha384", "sha512")
@@ -130,7 +131,7 @@ def verify(env: Path, manifest: Manifest, reporter: Reporter, final: Path | None
 
 def _is(path: Path, digest: str) -> bool:
     try:
-        return not path.is_symlink() and str(Digest.of_file(path)) == digest
+        return path.is_file() and not path.is_symlink() and str(Digest.of_file(path)) == digest
     except OSError:
         return False
 

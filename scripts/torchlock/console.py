@@ -44,7 +44,6 @@ class Terminal:
         )
 
     def __enter__(self) -> Terminal:
-        self._bars.start()
         return self
 
     def __exit__(
@@ -57,16 +56,19 @@ class Terminal:
         self._console.print(text, markup=False, emoji=False, soft_wrap=True)
 
     def progress(self, task: str, done: int, total: int | None) -> None:
-        """Move a task's bar; a finished one disappears."""
+        """Move a task's bar; a finished one disappears, and without any the terminal is free for a child's output."""
         with self._lock:
             if not self._console.is_terminal:
                 self._plain(task, done, total)
                 return
             if task not in self._tasks:
+                self._bars.start()
                 self._tasks[task] = self._bars.add_task(_short(task), total=total)
             self._bars.update(self._tasks[task], completed=done, total=total)
             if done == total:
                 self._bars.remove_task(self._tasks.pop(task))
+                if not self._tasks:
+                    self._bars.stop()
 
     def _plain(self, task: str, done: int, total: int | None) -> None:
         now = time.monotonic()

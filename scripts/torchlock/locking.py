@@ -15,8 +15,8 @@ from torchlock.resolve import RESOLVERS, resolve
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from torchlock.rules import Rules
     from torchlock.profile import Target
+    from torchlock.rules import Rules
     from torchlock.view import View
 
 

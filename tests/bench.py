@@ -23,8 +23,8 @@ sys.path.insert(0, str(ROOT / "scripts"))
 
 from uv import find_uv_bin  # noqa: E402 - the path must be right first
 
-from torchlock.index import serve  # noqa: E402
-from torchlock.lock import FILE, folder  # noqa: E402
+from torchlock.indexes.server import serve  # noqa: E402
+from torchlock.locks.lock import FILE, folder  # noqa: E402
 from torchlock.platforms import PLATFORMS, host  # noqa: E402
 from torchlock.process import clean_environment  # noqa: E402
 from torchlock.reporter import Silent  # noqa: E402
@@ -33,7 +33,7 @@ from torchlock.workspace import Settings, Workspace  # noqa: E402
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from torchlock.profile import Target
+    from torchlock.profiles.profile import Target
 
 PROFILE = "torch2.2-cuda"
 WARM_ROUNDS = int(os.environ.get("ROUNDS") or 3)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import wheels
-from torchlock import pylock, render
 from torchlock.digest import Digest
 from torchlock.errors import LockError
-from torchlock.lock import FILE, Artifact, Lock, folder
+from torchlock.locks import pylock, render
+from torchlock.locks.lock import FILE, Artifact, Lock, folder
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from torchlock.digest import Digest
+from torchlock.indexes.snapshot import File, Metadata, Page, Snapshot
 from torchlock.platforms import host
-from torchlock.profile import Target
-from torchlock.snapshot import File, Metadata, Page, Snapshot
+from torchlock.profiles.profile import Target
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

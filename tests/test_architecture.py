@@ -11,19 +11,31 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "scripts" / "torchlock"
+
+
+def package(name: str, modules: str) -> list[str]:
+    """Return a package and its modules, in their order."""
+    return [name, *(f"{name}.{module}" for module in modules.split())]
+
+
 # A module imports only modules that stand before it: those of lower floors, and earlier ones of its own.
 FLOORS = (
-    ("errors", "digest", "names", "reporter", "files", "process", "crew"),
-    ("platforms", "document", "line", "profile", "rules", "compat", "pylock", "lock", "render"),
+    ("errors", "digest", "reporter", "files", "process", "platforms"),
     (
-        *("transport", "budget", "ranges", "remote", "simple"),
-        *("archive", "description", "wheel", "store", "trees", "fetch"),
-        *("snapshot", "record", "view", "index", "importer"),
-        *("interpreter", "placement", "manifest", "installation"),
+        *package("profiles", "document line profile rules compat"),
+        *package("locks", "pylock lock render"),
     ),
     (
-        *("resolve.child", "resolve.uv", "resolve.piptools", "resolve", "locking"),
-        *("env", "trial", "check", "diff"),
+        *package("network", "transport budget ranges remote"),
+        *package("wheels", "names archive description wheel"),
+        *package("indexes", "simple snapshot record view server importer"),
+        *package("storage", "crew store trees fetch"),
+        "interpreter",
+    ),
+    (
+        *("resolve.child", "resolve.uv", "resolve.piptools", "resolve", "resolve.locking"),
+        *package("environment", "placement manifest installation env trial"),
+        *("check", "diff"),
     ),
     ("console", "workspace", "cli", "__main__"),
 )

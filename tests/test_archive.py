@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 import wheels
-from torchlock.archive import REMEDY, Archive
 from torchlock.errors import WheelError
+from torchlock.wheels.archive import REMEDY, Archive
 
 if TYPE_CHECKING:
     from collections.abc import Callable

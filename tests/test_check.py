@@ -14,12 +14,12 @@ from torchlock import check as module
 from torchlock.digest import Digest
 from torchlock.errors import LockError, StaleError, TorchlockError
 from torchlock.platforms import PLATFORMS, host
-from torchlock.profile import Catalogue, Profile, Target
+from torchlock.profiles.profile import Catalogue, Profile, Target
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from torchlock.lock import Lock
+    from torchlock.locks.lock import Lock
 
 PLACE = "lockfiles/torch2.2-cpu/linux-64"
 WHERE = f"{PLACE}/pylock.toml"

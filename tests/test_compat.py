@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from torchlock import compat, profile
 from torchlock.errors import GateError
+from torchlock.profiles import compat, profile
 
 ENVIRONMENTS = Path(__file__).parents[1] / "environments"
 RULES = compat.load(ENVIRONMENTS / "compat.yaml")

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 import wheels
-from torchlock.archive import REMEDY
 from torchlock.errors import WheelError
 from torchlock.reporter import Silent
-from torchlock.wheel import Wheel
+from torchlock.wheels.archive import REMEDY
+from torchlock.wheels.wheel import Wheel
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -17,7 +17,7 @@ from torchlock.errors import LockError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from torchlock.lock import Artifact
+    from torchlock.locks.lock import Artifact
 
 HEAD = "torch2.2-cpu on linux-64:"
 SMALL = replace(locks.TORCH, size=2_000_000)

@@ -13,8 +13,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from torchlock.document import DEPTH, SIZE, Node, nearest, parse, read, show
 from torchlock.errors import ProfileError
+from torchlock.profiles.document import DEPTH, SIZE, Node, nearest, parse, read, show
 
 if TYPE_CHECKING:
     from pathlib import Path

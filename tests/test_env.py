@@ -17,8 +17,8 @@ import pytest
 import uv
 
 import wheels
-from torchlock import env, manifest
 from torchlock.digest import Digest
+from torchlock.environment import env, manifest
 from torchlock.errors import EnvError
 from torchlock.platforms import PLATFORMS
 from workshop import PROFILE, RUNNING, Workshop, child
@@ -348,7 +348,7 @@ def test_other_file_system(shop: Workshop, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_damaged_copy(shop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
     """A copy that is not what was copied is found before the environment is swapped in."""
-    monkeypatch.setattr("torchlock.placement._link", lambda _, target: bool(Path(target).write_bytes(b"")))
+    monkeypatch.setattr("torchlock.environment.placement._link", lambda _, target: bool(Path(target).write_bytes(b"")))
     with pytest.raises(EnvError, match=r"the copied files are damaged: .*METADATA: changed \(and 7 more\)"):
         shop.build()
     assert shop.left() == []
@@ -373,7 +373,7 @@ def test_disk_full(shop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "some/file")
 
-    monkeypatch.setattr("torchlock.env.carry_out", full)
+    monkeypatch.setattr("torchlock.environment.env.carry_out", full)
     with pytest.raises(
         EnvError, match=rf"envs/{PROFILE}: No space left on device: some/file \([0-9,]+ bytes are free\)"
     ):
@@ -392,7 +392,7 @@ def test_no_folder(shop: Workshop) -> None:
 KILLED = {
     "before the virtual environment": "env._make_virtual = die",
     "before the files": "env.carry_out = die",
-    "between the files": "import torchlock.placement as p; p._link = lambda *_: die()",
+    "between the files": "import torchlock.environment.placement as p; p._link = lambda *_: die()",
     "before the manifest": "env.Manifest.write = die",
     "before the swap": "env._swap = die",
     "with the old one moved aside": "env.files.fsync_folder = die; Path.rename = half",
@@ -401,7 +401,7 @@ KILLED = {
 }
 DIE = """
 import os, signal
-from torchlock import env
+from torchlock.environment import env
 rename = Path.rename
 def die(*_): os.kill(os.getpid(), signal.SIGKILL)
 def late(path): die() if path.name.startswith('.old') and path.exists() else 0
@@ -443,7 +443,7 @@ def test_interrupted(shop: Workshop, number: signal.Signals, status: int) -> Non
     shop.add("more", {"more.py": ""})
     code = f"""
 import signal, time
-from torchlock import env
+from torchlock.environment import env
 def stop(*_): raise SystemExit({status})
 for number in (signal.SIGINT, signal.SIGTERM): signal.signal(number, stop)
 def wait(plan, prefix):

@@ -33,14 +33,14 @@ from servers import (
     status,
     wrong_offset,
 )
-from torchlock import crew
-from torchlock import fetch as fetching
 from torchlock.digest import Digest
 from torchlock.errors import NetworkError, StoreError
-from torchlock.fetch import Fetcher
-from torchlock.lock import Artifact
-from torchlock.remote import Limits, Remote
-from torchlock.store import Store
+from torchlock.locks.lock import Artifact
+from torchlock.network.remote import Limits, Remote
+from torchlock.storage import crew
+from torchlock.storage import fetch as fetching
+from torchlock.storage.fetch import Fetcher
+from torchlock.storage.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -152,9 +152,9 @@ FETCH_ALL = """
     import sys
     from pathlib import Path
     from test_fetch import ALL, LIMITS
-    from torchlock.fetch import Fetcher
-    from torchlock.remote import Remote
-    from torchlock.store import Store
+    from torchlock.storage.fetch import Fetcher
+    from torchlock.network.remote import Remote
+    from torchlock.storage.store import Store
     Fetcher(Store(Path(sys.argv[1])), Remote(limits=LIMITS), {"pypi": sys.argv[2]}).fetch(ALL)
 """
 

@@ -11,8 +11,8 @@ import snapshots
 from snapshots import file
 from torchlock.digest import Digest
 from torchlock.errors import SnapshotError
-from torchlock.importer import import_index
-from torchlock.snapshot import Snapshot
+from torchlock.indexes.importer import import_index
+from torchlock.indexes.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,9 +12,9 @@ import pytest
 import uv
 
 import wheels
+from torchlock.environment.installation import TreeSource, plan_wheel
+from torchlock.environment.placement import Claim, Layout, Plan, carry_out
 from torchlock.errors import EnvError
-from torchlock.installation import TreeSource, plan_wheel
-from torchlock.placement import Claim, Layout, Plan, carry_out
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from torchlock.document import parse
 from torchlock.errors import ProfileError
-from torchlock.line import Line, read_line, requirements
+from torchlock.profiles.document import parse
+from torchlock.profiles.line import Line, read_line, requirements
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

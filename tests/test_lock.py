@@ -18,10 +18,10 @@ from packaging.pylock import Pylock
 
 import locks
 import wheels
-from torchlock import lock as module
 from torchlock.digest import Digest
 from torchlock.errors import LockError, StaleError
-from torchlock.lock import Lock
+from torchlock.locks import lock as module
+from torchlock.locks.lock import Lock
 from torchlock.platforms import host
 
 GOLDEN = Path(__file__).parent / "golden" / "pylock.toml"
@@ -52,7 +52,7 @@ def test_order_does_not_matter() -> None:
 def test_same_bytes_in_any_process(tmp_path: Path) -> None:
     """Time zone, locale, hash seed, home and working folder leave no trace in a lock."""
     program = "import sys, locks; sys.stdout.buffer.write(locks.make().to_toml())"
-    paths = os.pathsep.join((str(Path(__file__).parent), str(Path(module.__file__).parents[1])))
+    paths = os.pathsep.join((str(Path(__file__).parent), str(Path(module.__file__).parents[2])))
     for zone, seed in (("UTC", "1"), ("Asia/Kathmandu", "2")):
         environment = {"PYTHONPATH": paths, "TZ": zone, "PYTHONHASHSEED": seed, "LC_ALL": "C", "HOME": str(tmp_path)}
         done = subprocess.run(

@@ -15,23 +15,24 @@ import snapshots
 import wheels
 from servers import HTML, JSON, Notes, serving
 from snapshots import RUNNING, file
-from torchlock import compat, locking
-from torchlock import lock as locks
 from torchlock import resolve as resolving
 from torchlock.digest import Digest
 from torchlock.errors import GateError, ResolveError, SnapshotError
-from torchlock.index import serve
+from torchlock.indexes.record import Recorder
+from torchlock.indexes.server import serve
+from torchlock.indexes.snapshot import Snapshot
+from torchlock.indexes.view import View
+from torchlock.locks import lock as locks
+from torchlock.network.remote import Remote
 from torchlock.platforms import PLATFORMS, host
-from torchlock.record import Recorder
-from torchlock.remote import Remote
-from torchlock.snapshot import Snapshot
-from torchlock.view import View
+from torchlock.profiles import compat
+from torchlock.resolve import locking
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from torchlock.lock import Lock
-    from torchlock.profile import Target
+    from torchlock.locks.lock import Lock
+    from torchlock.profiles.profile import Target
 
 RULES = compat.load(Path(__file__).parents[1] / "environments" / "compat.yaml")
 OTHER = next(name for name in PLATFORMS if name != host().name and name.startswith("linux"))
@@ -216,13 +217,13 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[4])
 os.umask(int(sys.argv[3], 8))
 import test_locking
-from torchlock import locking
-from torchlock.index import serve
-from torchlock.record import Recorder
-from torchlock.remote import Remote
+from torchlock.resolve import locking
+from torchlock.indexes.server import serve
+from torchlock.indexes.record import Recorder
+from torchlock.network.remote import Remote
 from torchlock.reporter import Silent
-from torchlock.snapshot import Snapshot
-from torchlock.view import View
+from torchlock.indexes.snapshot import Snapshot
+from torchlock.indexes.view import View
 root = Path(sys.argv[1])
 snapshot = Snapshot(root / "lockfiles" / "index")
 roots = {"pypi": sys.argv[2] + "/simple/", "private": sys.argv[2] + "/private/"}
@@ -253,7 +254,7 @@ def test_the_same_index_gives_the_same_bytes_whatever_the_machine(tmp_path: Path
             site.index({torch.name: torch.read_bytes()}, root="/private/", kind=JSON)
             subprocess.run(
                 [sys.executable, "-c", LOCK, str(tmp_path / name), site.url, umask, str(Path(__file__).parent)],
-                env={**base, **changes, "PYTHONPATH": str(Path(locking.__file__).parents[1])},
+                env={**base, **changes, "PYTHONPATH": str(Path(locking.__file__).parents[2])},
                 check=True,
                 timeout=120,
             )

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import wheels
-from torchlock import manifest
 from torchlock.digest import Digest
+from torchlock.environment import manifest
+from torchlock.environment.manifest import Manifest
 from torchlock.errors import EnvError
-from torchlock.manifest import Manifest
 from torchlock.reporter import Silent
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from torchlock.names import conflicts, fold, unsafe
+from torchlock.wheels.names import conflicts, fold, unsafe
 
 
 @pytest.mark.parametrize(

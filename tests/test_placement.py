@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from torchlock.environment.placement import Claim, Layout, Link, Plan, carry_out
 from torchlock.errors import EnvError
-from torchlock.placement import Claim, Layout, Link, Plan, carry_out
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from torchlock import profile
 from torchlock.digest import Digest
 from torchlock.errors import ProfileError
+from torchlock.profiles import profile
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

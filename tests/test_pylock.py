@@ -6,7 +6,7 @@ import pytest
 import tomli_w
 
 import locks
-from torchlock import pylock
+from torchlock.locks import pylock
 
 
 @pytest.mark.parametrize("kind", ["vcs", "directory", "archive", "sdist"])

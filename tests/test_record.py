@@ -18,13 +18,13 @@ import pytest
 import snapshots
 import wheels
 from servers import HTML, JSON, Notes, Site, cut, ignoring_range, instead, reset, serving, slow, status
-from torchlock import record
 from torchlock.digest import Digest
 from torchlock.errors import NetworkError, SnapshotError, TorchlockError
-from torchlock.record import Recorder
-from torchlock.remote import Limits, Remote
-from torchlock.snapshot import File, Metadata, Snapshot
-from torchlock.view import View
+from torchlock.indexes import record
+from torchlock.indexes.record import Recorder
+from torchlock.indexes.snapshot import File, Metadata, Snapshot
+from torchlock.indexes.view import View
+from torchlock.network.remote import Limits, Remote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -436,16 +436,16 @@ def test_processes_that_want_the_same_page_download_it_once(site: Site, tmp_path
 import sys
 from pathlib import Path
 from torchlock.files import exclusive
-from torchlock.record import Recorder
-from torchlock.remote import Remote
+from torchlock.indexes.record import Recorder
+from torchlock.network.remote import Remote
 from torchlock.reporter import Silent
-from torchlock.snapshot import Snapshot
+from torchlock.indexes.snapshot import Snapshot
 folder = Path(sys.argv[1])
 with exclusive(folder / ".lock", Silent()):
     page = Recorder(Snapshot(folder / "index"), Remote(), {"pypi": sys.argv[2]}, Silent()).page("pypi", "alpha")
 print(*page.files)
 """
-    environment = {**os.environ, "PYTHONPATH": str(Path(record.__file__).parents[1])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(record.__file__).parents[2])}
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", code, str(tmp_path), root], env=environment, stdout=subprocess.PIPE, text=True

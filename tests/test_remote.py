@@ -32,8 +32,8 @@ from servers import (
     wrong_offset,
 )
 from torchlock.errors import NetworkError
-from torchlock.remote import Limits, Remote, StatusError, TransientError
-from torchlock.transport import origin, redact
+from torchlock.network.remote import Limits, Remote, StatusError, TransientError
+from torchlock.network.transport import origin, redact
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import locks
-from torchlock import render
+from torchlock.locks import render
 
 GOLDEN = Path(__file__).parent / "golden" / "requirements.txt"
 

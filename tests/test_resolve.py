@@ -12,16 +12,16 @@ import snapshots
 from snapshots import file
 from torchlock import process, resolve
 from torchlock.errors import ResolveError, SnapshotError
-from torchlock.index import serve
+from torchlock.indexes.server import serve
+from torchlock.indexes.view import View
 from torchlock.platforms import PLATFORMS, host
 from torchlock.resolve import child
-from torchlock.view import View
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from torchlock.snapshot import Snapshot
+    from torchlock.indexes.snapshot import Snapshot
 
 WHERE = f"environments/demo.yaml: demo-cpu on {host().name}"
 GOOD: Mapping[str, Mapping[str, list[str]]] = {

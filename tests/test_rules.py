@@ -10,7 +10,7 @@ from packaging.specifiers import SpecifierSet
 
 from torchlock.errors import ProfileError
 from torchlock.platforms import PLATFORMS
-from torchlock.rules import Rules, load
+from torchlock.profiles.rules import Rules, load
 
 REAL = Path(__file__).parents[1] / "environments" / "compat.yaml"
 TEXT = """\

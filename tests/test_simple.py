@@ -10,9 +10,9 @@ import pytest
 from pypi_simple import PYPI_SIMPLE_ENDPOINT
 
 from servers import HTML, JSON, serving
-from torchlock import simple
 from torchlock.errors import NetworkError
-from torchlock.remote import Answer, Remote
+from torchlock.indexes import simple
+from torchlock.network.remote import Answer, Remote
 
 WHEEL = "alpha-1.0-py3-none-any.whl"
 ROW = {"filename": WHEEL, "url": f"../../files/{WHEEL}", "hashes": {"sha256": "0" * 64}}

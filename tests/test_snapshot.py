@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from torchlock.digest import Digest
 from torchlock.errors import SnapshotError
-from torchlock.snapshot import File, Metadata, Page, Snapshot, is_supported, parse
+from torchlock.indexes.snapshot import File, Metadata, Page, Snapshot, is_supported, parse
 
 QUIET = settings(deadline=None, database=None, derandomize=True, max_examples=150)
 HEX = "0" * 64

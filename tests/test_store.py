@@ -16,8 +16,8 @@ import pytest
 from servers import Notes
 from torchlock.digest import Digest
 from torchlock.errors import StoreError
-from torchlock.lock import Artifact
-from torchlock.store import Store
+from torchlock.locks.lock import Artifact
+from torchlock.storage.store import Store
 
 CONTENT = b"the bytes of a wheel" * 1000
 SCRIPTS = Path(__file__).parents[1] / "scripts"
@@ -241,7 +241,7 @@ def test_a_killed_process_holds_no_lock(store: Store) -> None:
         import os, signal, sys
         from pathlib import Path
         from test_store import CONTENT, artifact
-        from torchlock.store import Store
+        from torchlock.storage.store import Store
         with Store(Path(sys.argv[1])).receiving(artifact()) as received:
             received.write(CONTENT[:1234])
             os.kill(os.getpid(), signal.SIGKILL)
@@ -269,7 +269,7 @@ ADD = """
     from pathlib import Path
     from test_store import artifact, tree
     from torchlock.errors import StoreError
-    from torchlock.store import Store
+    from torchlock.storage.store import Store
     store = Store(Path(sys.argv[1]))
     held = []
     if sys.argv[3] == "files":

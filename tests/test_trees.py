@@ -22,7 +22,7 @@ from torchlock import files
 from torchlock.digest import Digest
 from torchlock.errors import StoreError, WheelError
 from torchlock.reporter import Silent
-from torchlock.trees import FILES, MANIFEST, Trees
+from torchlock.storage.trees import FILES, MANIFEST, Trees
 
 INIT = "demo/__init__.py"
 RECORD = "demo-1.0.dist-info/RECORD"
@@ -209,7 +209,8 @@ def test_threads(trees: Trees, made: Artifact, monkeypatch: pytest.MonkeyPatch) 
 
 PROGRAM = """
 import pathlib, sys, types
-from torchlock import trees, wheel
+from torchlock.storage import trees
+from torchlock.wheels import wheel
 from torchlock.digest import Digest
 from torchlock.reporter import Silent
 

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from torchlock import trial
+from torchlock.environment import trial
 from torchlock.errors import EnvError, SmokeError
 from workshop import PROFILE, Workshop, child
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from torchlock.trial import Evidence
+    from torchlock.environment.trial import Evidence
 
 # A script with the smoke script's interface, whose answer is the JSON beside it.
 STAND_IN = """
@@ -195,7 +195,7 @@ def test_terminated(shop: Workshop) -> None:
     (shop.root / "stand-in/answer.json").write_text(json.dumps({**PASSED, "do": HANG}))
     code = """
 import signal, sys
-from torchlock import trial
+from torchlock.environment import trial
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 trial.run(shop.env, lock=shop.root / "pylock.toml", variant="cpu", require=None, as_json=False,
     reporter=shop.reporter, script=shop.root / "stand-in/smoke.py")

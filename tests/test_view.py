@@ -10,13 +10,13 @@ from packaging.requirements import Requirement
 import snapshots
 from snapshots import file
 from torchlock.errors import SnapshotError
-from torchlock.view import View, admits
+from torchlock.indexes.view import View, admits
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from torchlock.profile import Target
-    from torchlock.snapshot import Snapshot
+    from torchlock.indexes.snapshot import Snapshot
+    from torchlock.profiles.profile import Target
 
 LINUX = "cp311-cp311-manylinux_2_17_x86_64"
 

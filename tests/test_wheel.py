@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 import wheels
-from torchlock.archive import REMEDY
 from torchlock.digest import Digest
 from torchlock.errors import WheelError
 from torchlock.reporter import Silent
-from torchlock.wheel import Entry, check, metadata, unpack
+from torchlock.wheels.archive import REMEDY
+from torchlock.wheels.wheel import Entry, check, metadata, unpack
 
 if TYPE_CHECKING:
     from pathlib import Path

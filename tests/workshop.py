@@ -13,13 +13,13 @@ from packaging.utils import parse_wheel_filename
 import wheels
 from torchlock import interpreter
 from torchlock.digest import Digest
-from torchlock.env import Environments
-from torchlock.fetch import Fetcher
-from torchlock.lock import Artifact, Lock
-from torchlock.remote import Remote
+from torchlock.environment.env import Environments
+from torchlock.locks.lock import Artifact, Lock
+from torchlock.network.remote import Remote
 from torchlock.reporter import Silent
-from torchlock.store import Store
-from torchlock.trees import Trees
+from torchlock.storage.fetch import Fetcher
+from torchlock.storage.store import Store
+from torchlock.storage.trees import Trees
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, NoReturn
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from torchlock import render
 from torchlock.digest import Digest
 from torchlock.errors import LockError, StaleError
-from torchlock.lock import FILE, WHEELS, Artifact, Lock, folder, read
+from torchlock.locks import render
+from torchlock.locks.lock import FILE, WHEELS, Artifact, Lock, folder, read
 from torchlock.platforms import PLATFORMS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from torchlock.profile import Catalogue, Target
+    from torchlock.profiles.profile import Catalogue, Target
 
 # From a lock to the digest of what its snapshot offers for it now.
 SnapshotDigest = Callable[[Lock], Digest]

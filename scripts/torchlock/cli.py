@@ -12,19 +12,24 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torchlock import check, compat, console, diff, importer, interpreter, lock, locking, trial
+from torchlock import check, console, diff, interpreter
+from torchlock.environment import trial
 from torchlock.errors import StaleError, TorchlockError
 from torchlock.files import exclusive, sweep
-from torchlock.index import LoopbackIndex, serve
+from torchlock.indexes import importer
+from torchlock.indexes.server import LoopbackIndex, serve
+from torchlock.locks import lock
 from torchlock.platforms import host
+from torchlock.profiles import compat
+from torchlock.resolve import locking
 from torchlock.workspace import Settings, Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import FrameType
 
-    from torchlock.lock import Lock
-    from torchlock.profile import Target
+    from torchlock.locks.lock import Lock
+    from torchlock.profiles.profile import Target
 
 ROOT = Path(__file__).resolve().parents[2]
 

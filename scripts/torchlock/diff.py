@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 from packaging.version import Version
 
 from torchlock.errors import LockError
-from torchlock.lock import Lock
+from torchlock.locks.lock import Lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from torchlock.lock import Artifact
+    from torchlock.locks.lock import Artifact
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,24 +10,27 @@ from typing import TYPE_CHECKING
 
 import platformdirs
 
-from torchlock import lock, profile, rules, simple, wheel
-from torchlock.env import Environments
+from torchlock.environment.env import Environments
 from torchlock.errors import EnvError, ProfileError
-from torchlock.fetch import Fetcher
+from torchlock.indexes import simple
+from torchlock.indexes.record import Recorder
+from torchlock.indexes.snapshot import Snapshot
+from torchlock.indexes.view import View
+from torchlock.locks import lock
+from torchlock.network.remote import Remote
 from torchlock.platforms import PLATFORMS
-from torchlock.record import Recorder
-from torchlock.remote import Remote
-from torchlock.snapshot import Snapshot
-from torchlock.store import Store
-from torchlock.trees import Trees
-from torchlock.view import View
+from torchlock.profiles import profile, rules
+from torchlock.storage.fetch import Fetcher
+from torchlock.storage.store import Store
+from torchlock.storage.trees import Trees
+from torchlock.wheels import wheel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from torchlock.digest import Digest
-    from torchlock.lock import Artifact, Lock
-    from torchlock.profile import Target
+    from torchlock.locks.lock import Artifact, Lock
+    from torchlock.profiles.profile import Target
     from torchlock.reporter import Reporter
 
 

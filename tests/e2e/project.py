@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
-from torchlock.lock import FILE, Artifact, read
+from torchlock.locks.lock import FILE, Artifact, read
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -9,14 +9,14 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from torchlock.errors import ResolveError
+from torchlock.indexes.view import admits
 from torchlock.resolve import piptools, uv
-from torchlock.view import admits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from torchlock.profile import Target
-    from torchlock.view import View
+    from torchlock.indexes.view import View
+    from torchlock.profiles.profile import Target
 
 # A resolver takes a target and the URL of the simple root that serves its view, and gives `name==version` lines.
 RESOLVERS: Mapping[str, Callable[[Target, str], str]] = {"pip-tools": piptools.resolve, "uv": uv.resolve}

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from torchlock.profile import Target
+    from torchlock.profiles.profile import Target
 
 SECONDS = 600.0
 # What is kept of a long explanation, in characters: how it begins and what it concludes.

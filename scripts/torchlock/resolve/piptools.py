@@ -13,7 +13,7 @@ from torchlock.reporter import Silent
 from torchlock.resolve.child import answer
 
 if TYPE_CHECKING:
-    from torchlock.profile import Target
+    from torchlock.profiles.profile import Target
 
 
 def resolve(target: Target, url: str) -> str:

@@ -1,0 +1,1 @@
+"""Environments: planned, linked, swapped in whole, verified and tried."""

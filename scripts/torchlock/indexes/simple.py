@@ -1,0 +1,73 @@
+"""Simple pages: what an index lists for a project, in HTML (PEP 503) or JSON (PEP 691)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from pypi_simple import (
+    ACCEPT_JSON_PREFERRED,
+    PYPI_SIMPLE_ENDPOINT,
+    DistributionPackage,
+    UnsupportedRepoVersionError,
+)
+from pypi_simple.html import RepositoryPage
+
+from torchlock.errors import NetworkError
+from torchlock.locks.lock import instant
+from torchlock.network.transport import redact
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torchlock.network.remote import Answer, Remote
+
+# The largest page that is read, in bytes; the largest known is under 4 MB.
+LIMIT = 64 << 20
+
+
+def roots(indexes: Mapping[str, str | None], mirrors: Mapping[str, str]) -> dict[str, str]:
+    """Return the URL of each index alias's simple root: a mirror, its own address, or the client library's default."""
+    return {alias: mirrors.get(alias) or address or PYPI_SIMPLE_ENDPOINT for alias, address in indexes.items()}
+
+
+def listing(remote: Remote, root: str, project: str) -> list[DistributionPackage]:
+    """Read the page of a project under a simple root; raise NetworkError where there is none or it is malformed."""
+    return parse(remote.get(f"{root.rstrip('/')}/{project}/", accept=ACCEPT_JSON_PREFERRED, limit=LIMIT), project)
+
+
+def parse(answer: Answer, project: str) -> list[DistributionPackage]:
+    """Read a page's bytes; take the non-standard `data-upload-time` of HTML pages too."""
+    kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
+    read = _json if kind.endswith("json") else _html
+    try:
+        return read(answer, project)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, UnsupportedRepoVersionError) as error:
+        # A library's message would quote the page, addresses and all.
+        found = f"not a simple page that can be read ({type(error).__name__})"
+        raise NetworkError(redact(answer.url), found, "PEP 503 in HTML or PEP 691 in JSON, version 1") from error
+
+
+def _json(answer: Answer, project: str) -> list[DistributionPackage]:
+    page = json.loads(answer.body)
+    if page["meta"]["api-version"].partition(".")[0] != "1":
+        raise ValueError("a newer version")
+    return [DistributionPackage.from_json_data(item, project, answer.url) for item in page["files"]]
+
+
+def _html(answer: Answer, project: str) -> list[DistributionPackage]:
+    items = []
+    for link in RepositoryPage.from_html(answer.body.decode("utf-8", "replace"), base_url=answer.url).links:
+        item = DistributionPackage.from_link(link, project_hint=project)
+        time = link.attrs.get("data-upload-time")
+        items.append(replace(item, upload_time=_time(time)) if isinstance(time, str) else item)
+    return items
+
+
+def _time(text: str) -> datetime | None:
+    try:
+        return datetime.fromisoformat(instant(text).replace("Z", "+00:00"))
+    except ValueError:
+        return None

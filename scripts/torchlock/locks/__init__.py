@@ -1,0 +1,1 @@
+"""What was chosen: locks and what is rendered from them."""

@@ -1,0 +1,1 @@
+"""The network: HTTP that distrusts what it is told."""

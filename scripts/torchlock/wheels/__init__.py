@@ -1,0 +1,1 @@
+"""Wheels, read strictly."""

@@ -162,7 +162,7 @@ def bench_environments(workspace: Workspace) -> None:
     target = workspace.catalogue.find(PROFILE).targets[0]
     lock = folder(ROOT, target.profile, target.platform) / FILE
     requirements = lock.with_name("requirements.txt")
-    with tempfile.TemporaryDirectory(dir=workspace.home.parent, prefix="torchlock-bench-") as name:
+    with tempfile.TemporaryDirectory(dir=workspace.store.root.parent, prefix="torchlock-bench-") as name:
         here = Path(name)
         cold = [
             Row("torchlock env (fetch, verify, unpack, link)"),

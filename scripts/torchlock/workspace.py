@@ -8,8 +8,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import platformdirs
-
 from torchlock.environment.env import Environments
 from torchlock.errors import EnvError, ProfileError
 from torchlock.indexes import simple
@@ -84,18 +82,13 @@ class Workspace:
     @cached_property
     def store(self) -> Store:
         """The verified wheels."""
-        return Store(self.home, self.reporter)
+        wanted = self.settings.store
+        return Store(Path(wanted).expanduser().resolve() if wanted else None, self.reporter)
 
     @cached_property
     def trees(self) -> Trees:
-        """The unpacked wheels."""
-        return Trees(self.home, self.reporter)
-
-    @cached_property
-    def home(self) -> Path:
-        """The folder of the store and the trees."""
-        wanted = self.settings.store or os.environ.get("TORCHLOCK_STORE")
-        return Path(wanted).expanduser().resolve() if wanted else platformdirs.user_cache_path("torchlock")
+        """The unpacked wheels, beside the packed ones."""
+        return Trees(self.store.root, self.reporter)
 
     @cached_property
     def envs(self) -> Path:

@@ -10,7 +10,7 @@ VARIANTS := cpu cuda mps
 NAMES := $(VARIANTS) $(foreach line,$(LINES),$(addprefix $(line)-,$(VARIANTS)))
 
 # Settings reach the tool as environment variables, never through a shell's command line.
-$(foreach name,AGAINST ENVS FACTS INDEX SOURCE JSON MIRROR OFFLINE PKG PLATFORM PYTHON REQUIRE RESOLVER STORE WHEELHOUSE,$(eval export TORCHLOCK_$(name) = $$($(name))))
+$(foreach name,AGAIN AGAINST ENVS FACTS INDEX SOURCE JSON LOCK MIRROR OBSERVE OFFLINE PKG PLATFORM PYTHON REQUIRE RESOLVER STORE WHEELHOUSE,$(eval export TORCHLOCK_$(name) = $$($(name))))
 
 # The tool's own environment, made again when the digest of what is locked for it changes (never by file times).
 PYTHON3 ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3.14 python3.10 python3,$(shell command -v $(name))))
@@ -21,7 +21,7 @@ INSTALL := .venv/bin/python -m pip install -qq --disable-pip-version-check --no-
 TORCHLOCK := .venv/bin/python scripts/torchlock
 PYTEST := .venv/bin/python -m pytest
 
-.PHONY: help profiles lock update import-index check lint format test test-e2e bench deps clean
+.PHONY: help profiles lock update import-index check matrix doctor lint format test test-e2e bench deps clean
 .PHONY: $(foreach verb,env lock update diff fetch smoke,$(addprefix $(verb)-,$(NAMES)))
 
 $(TOOL): ; @echo "preparing .venv with $(PYTHON3)" && $(PYTHON3) -m venv --clear .venv && $(INSTALL) -r requirements.txt && touch $@
@@ -55,6 +55,12 @@ import-index: $(TOOL) ; @$(TORCHLOCK) import-index
 
 ## check           | profiles, locks, renderings and gates agree; no network (exit status 3: stale)
 check: $(TOOL) ; @$(TORCHLOCK) check
+
+## doctor          | what is wrong with any environment, and what mends it  PYTHON=path LOCK=pylock.toml JSON=1
+doctor: $(TOOL) ; @$(TORCHLOCK) doctor
+
+## matrix          | torch and NumPy: read from the wheels, seen    OBSERVE=1 tries what was never tried (AGAIN=1: all) with PYTHON=
+matrix: $(TOOL) ; @$(TORCHLOCK) matrix
 
 ## diff-<p>        | what changed between two locks, in words           AGAINST=rev JSON=1
 $(addprefix diff-,$(NAMES)): diff-%: $(TOOL) ; @$(TORCHLOCK) diff $*

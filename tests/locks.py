@@ -12,6 +12,7 @@ from torchlock.digest import Digest
 from torchlock.errors import LockError
 from torchlock.locks import pylock, render
 from torchlock.locks.lock import FILE, Artifact, Lock, folder
+from torchlock.locks.summary import Summary
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,6 +35,7 @@ TORCH = Artifact(
     upload_time=None,
     index="pytorch-cpu",
 )
+FACTS = Summary(glibc="2.17")
 
 
 def make(**changes: Any) -> Lock:
@@ -46,6 +48,7 @@ def make(**changes: Any) -> Lock:
         snapshot_digest=Digest.of(b"snapshot"),
         resolvers=("uv", "pip-tools"),
         artifacts=(TORCH, NUMPY),
+        facts=FACTS,
     )
     return replace(lock, **changes)
 

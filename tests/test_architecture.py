@@ -23,21 +23,32 @@ FLOORS = (
     ("errors", "digest", "reporter", "files", "process", "platforms"),
     (
         *package("profiles", "document line profile rules compat"),
-        *package("locks", "pylock lock render"),
+        *package("locks", "pylock summary lock render"),
     ),
     (
         *package("network", "transport budget ranges remote"),
         *package("wheels", "names archive description wheel"),
         *package("indexes", "simple snapshot record view server importer"),
         *package("storage", "crew store trees fetch"),
+        *package("facts", "facts libraries binary read cache"),
+        *("gate.source", "gate.examination", "gate.neighbour", "gate"),
         "interpreter",
     ),
     (
         *("resolve.child", "resolve.uv", "resolve.piptools", "resolve", "resolve.locking"),
         *package("environment", "placement manifest installation env trial"),
+        *("matrix.cells", "matrix.rendering", "matrix.record", "matrix.prediction", "matrix.observation", "matrix"),
         *("check", "diff"),
     ),
-    ("console", "workspace", "cli", "__main__"),
+    (
+        "preflight",
+        *package(
+            "doctor",
+            "child patient distributions machine findings remedies abi integrity locked stack gpu imports"
+            " examination report",
+        ),
+    ),
+    ("console", "workspace", "arguments", "cli", "__main__"),
 )
 ORDER = [name for floor in FLOORS for name in floor]
 # In pieces, so that this file does not hold them.

@@ -14,12 +14,14 @@ from torchlock import check as module
 from torchlock.digest import Digest
 from torchlock.errors import LockError, StaleError, TorchlockError
 from torchlock.platforms import PLATFORMS, host
+from torchlock.profiles.line import Waiver
 from torchlock.profiles.profile import Catalogue, Profile, Target
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from torchlock.locks.lock import Lock
+    from torchlock.locks.summary import Summary
 
 PLACE = "lockfiles/torch2.2-cpu/linux-64"
 WHERE = f"{PLACE}/pylock.toml"
@@ -40,11 +42,17 @@ RECORDED = {(item.index, item.project, item.filename): (item.sha256, item.size) 
 
 
 def check(
-    root: Path, target: Target = TARGET, snapshot: bytes = b"snapshot", recorded: dict[Any, Any] | None = None
+    root: Path,
+    target: Target = TARGET,
+    snapshot: bytes = b"snapshot",
+    recorded: dict[Any, Any] | None = None,
+    facts: Summary | None = None,
 ) -> Lock:
     """Check against a snapshot that recorded both wheels, unless it is another one."""
     known = RECORDED if recorded is None else recorded
-    return module.check(target, root, lambda _: Digest.of(snapshot), lambda *key: known.get(key))
+    return module.check(
+        target, root, lambda _: Digest.of(snapshot), lambda *key: known.get(key), lambda lock: facts or lock.facts
+    )
 
 
 def refused(kind: type[TorchlockError], root: Path, **changes: Any) -> str:
@@ -124,7 +132,7 @@ def test_lock_of_another(name: str, value: str, place: Path, tmp_path: Path) -> 
     """A lock that was copied from another profile or platform is refused."""
     pure = replace(locks.NUMPY, filename="numpy-1.26.4-py3-none-any.whl")
     changes: dict[str, Any] = {name: value, "artifacts": (pure,)}
-    (place / "pylock.toml").write_bytes(replace(LOCK, **changes).to_toml())
+    (place / "pylock.toml").write_bytes(locks.make(**changes).to_toml())
     expected = f"{WHERE}: tool.torchlock.{name}: '{value}'; expected '{getattr(LOCK, name)}'"
     assert refused(LockError, tmp_path) == f"{expected}; try: make lock-torch2.2-cpu"
 
@@ -165,7 +173,7 @@ def test_file_is_not_recorded(place: Path, tmp_path: Path) -> None:
 
 def write(root: Path, **changes: Any) -> None:
     """Write a sound lock that claims to come from the target, with other values."""
-    locks.write(replace(LOCK, **changes), root)
+    locks.write(locks.make(**{"profile_digest": LOCK.profile_digest, **changes}), root)
 
 
 def test_python_is_not_the_profiles(tmp_path: Path) -> None:
@@ -276,3 +284,47 @@ def test_environment_of_this_machine() -> None:
 def test_environment_of_every_platform(platform: str) -> None:
     """Every platform has a value for each marker, and its own marker is true of them."""
     assert Marker(PLATFORMS[platform].marker).evaluate(module.environment(platform, "3.11"))
+
+
+def test_facts_that_are_recorded_since_make_a_lock_stale(tmp_path: Path) -> None:
+    """What could not be read when the lock was written, and was since: lock again."""
+    write(tmp_path, facts=replace(LOCK.facts, unread=("torch",)))
+    facts = replace(LOCK.facts, numpy_1=("torch",))
+    assert refused(StaleError, tmp_path, facts=facts) == (
+        f"{WHERE}: torch: recorded since this was locked; try: make lock-torch2.2-cpu"
+    )
+
+
+def test_other_drivers_make_a_lock_stale(place: Path, tmp_path: Path) -> None:
+    """The drivers come from environments/compat.yaml, which may have moved."""
+    assert "the drivers of environments/compat.yaml: recorded since" in refused(
+        StaleError, tmp_path, facts=replace(LOCK.facts, driver="525.60.13")
+    )
+
+
+def test_facts_that_are_no_longer_recorded_break_a_lock(place: Path, tmp_path: Path) -> None:
+    """A lock whose facts nobody can show is broken, not stale."""
+    assert refused(LockError, tmp_path, facts=replace(LOCK.facts, unread=("numpy",))) == (
+        f"{WHERE}: tool.torchlock.facts: the facts of numpy are here, but not under lockfiles/index/facts; "
+        "expected both; try: make lock-torch2.2-cpu"
+    )
+
+
+def test_other_facts_than_the_recorded_ones_break_a_lock(place: Path, tmp_path: Path) -> None:
+    """The lock says what the snapshot's facts say, value by value."""
+    assert refused(LockError, tmp_path, facts=replace(LOCK.facts, glibc="2.28")) == (
+        f"{WHERE}: tool.torchlock.facts.glibc: '2.17'; expected '2.28', as recorded; try: make lock-torch2.2-cpu"
+    )
+
+
+def test_exceptions_are_the_profiles(tmp_path: Path) -> None:
+    """A lock that lets something pass which its profile does not is broken."""
+    waiver = Waiver(project="numpy", sha256=locks.NUMPY.sha256, reason="it's tested")
+    write(tmp_path, exceptions=(waiver,))
+    assert refused(LockError, tmp_path) == (
+        f"{WHERE}: tool.torchlock.exceptions: not the profile's; expected those of environments/torch2.2.yaml; "
+        "try: make lock-torch2.2-cpu"
+    )
+    target = replace(TARGET, exceptions=(waiver, replace(waiver, sha256=Digest.of(b"that of another platform"))))
+    write(tmp_path, exceptions=(waiver,), profile_digest=target.digest())
+    assert check(tmp_path, target).exceptions == (waiver,)

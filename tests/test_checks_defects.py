@@ -39,6 +39,14 @@ def test_only_this_build_is_excused() -> None:
     assert not defects.recognise(other, *HERE).known
 
 
+def test_a_defect_of_a_release_is_known_on_every_machine() -> None:
+    """No torch 2.1 has bool in DLPack, wherever it runs; later ones do."""
+    failed = Result(id="conversion.from_dlpack.values[bool]", status=FAIL)
+    for system, machine in (("linux", "x86_64"), ("darwin", "arm64"), ("win32", "AMD64")):
+        assert defects.recognise(failed, "2.1.2+cu121", system, machine).known
+        assert not defects.recognise(failed, "2.2.2", system, machine).known
+
+
 def test_a_known_defect_is_shown_and_tolerated(monkeypatch: pytest.MonkeyPatch) -> None:
     """The run passes, but the failure, its source and its remedy are shown, and any other failure still fails it."""
     monkeypatch.setattr(sys, "platform", "linux")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +19,9 @@ import pytest
 import servers
 import wheels
 from torchlock.cli import main
+from torchlock.facts.cache import Cache
+from torchlock.facts.facts import Facts, Module
+from torchlock.locks.lock import FILE, read
 from torchlock.platforms import host
 
 if TYPE_CHECKING:
@@ -247,3 +253,63 @@ def test_interrupted(project: Project, number: int, status: int) -> None:
     assert b"Traceback" not in error
     assert not list(project.root.rglob(".tmp-*"))
     assert project.run(*arguments) == 0
+
+
+def test_facts_are_part_of_the_snapshot(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    """They are read once, from the index; without them an offline lock says so, and check tells it from its lock."""
+    assert project.run("lock", "--offline", "--resolver", "uv") == 1, "nothing is recorded yet"
+    assert project.locked() == 0
+    folder = project.root / "lockfiles" / "index" / "facts"
+    assert len(list(folder.iterdir())) == 3
+    capsys.readouterr()
+    shutil.rmtree(folder)
+    assert project.run("check") == 1
+    out = capsys.readouterr().out
+    assert f"{host().name}/pylock.toml: good" not in out
+    again = ("lock", "--offline", "--resolver", "uv", "--store", str(project.store))
+    assert project.run(*again) == 0
+    unread = "facts of numpy, small, torch not read"
+    place = f"demo-cpu {host().name}"
+    assert capsys.readouterr().out == f"{place}: 3 packages, uv alone, written, {unread}\n"
+    assert project.run("check") == 0
+    assert capsys.readouterr().out == f"{place}: good, {unread}\n"
+    assert project.locked() == 0
+    assert capsys.readouterr().out == f"{place}: 3 packages, uv alone, written\n"
+    project.site.files.clear()
+    shutil.rmtree(folder)
+    assert project.run("fetch", "cpu", "--offline", "--store", str(project.store)) == 1
+
+
+def test_an_exception_is_said_by_every_verb(project: Project, capfd: pytest.CaptureFixture[str]) -> None:
+    """Lock, check, profiles and env repeat what a profile lets pass, with its reason."""
+    small = next(path for path in (project.root / "made").iterdir() if path.name.startswith("small-2"))
+    sha256 = hashlib.sha256(small.read_bytes()).hexdigest()
+    project.line()
+    path = project.root / "environments" / "demo.yaml"
+    waiver = f"exceptions: [{{project: small, sha256: '{sha256}', reason: it isn't used}}]\n"
+    path.write_text(path.read_text() + waiver)
+    words, place = "exception for small 2.0 (it isn't used)", f"demo-cpu {host().name}"
+    assert project.locked() == 0
+    assert capfd.readouterr().out == f"{place}: 3 packages, uv alone, written, {words}\n"
+    assert project.run("check") == 0
+    assert capfd.readouterr().out == f"{place}: good, {words}\n"
+    assert project.run("profiles") == 0
+    assert capfd.readouterr().out.splitlines()[1].endswith(f"good, {words}")
+    store = ("--store", str(project.store))
+    assert main(["env", "cpu", "--mirror", project.mirror, *store, "--python", sys.executable], project.root) == 1
+    assert f"demo-cpu: {words}\n" in capfd.readouterr().err
+
+
+def test_check_asks_the_gate_again(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    """A lock that agrees with its facts, all sound and fresh, is broken where the gate would refuse it now."""
+    assert project.locked() == 0
+    found = read(project.lock / FILE, project.root)
+    old = Facts(modules=(Module(path="small/_x.so", numpy="1", kind="elf"),))
+    small = next(item for item in found.artifacts if item.project == "small")
+    Cache(root=project.root / "lockfiles" / "index" / "facts").put(small.sha256, old)
+    forged = replace(found, facts=replace(found.facts, numpy_1=("small",)))
+    (project.lock / FILE).write_bytes(forged.to_toml())
+    capsys.readouterr()
+    assert project.run("check") == 1
+    assert "broken: environments/demo.yaml: demo-cpu" in (out := capsys.readouterr().out)
+    assert "small 2.0: small/_x.so was built for NumPy 1.x alone, beside numpy 2.1.3" in out

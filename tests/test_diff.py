@@ -13,6 +13,8 @@ import locks
 from torchlock.diff import at_revision, diff
 from torchlock.digest import Digest
 from torchlock.errors import LockError
+from torchlock.locks.summary import Summary
+from torchlock.profiles.line import Waiver
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -223,3 +225,36 @@ def test_no_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(LockError, match="git: is not installed; expected git on PATH"):
         at_revision(tmp_path, "HEAD", path)
+
+
+def test_facts_in_words() -> None:
+    """CUDA, NumPy generations, architectures, C library and drivers are said where they change, and only there."""
+    old = Summary(
+        numpy_1=("torch",), architectures=("sm_50", "sm_80"), cuda="12.1", cudnn="8", driver="525.60.13", glibc="2.17"
+    )
+    new = Summary(
+        numpy_2=("torch",), architectures=("sm_80", "sm_90"), cuda="12.4", cudnn="9", driver="525.60.13", glibc="2.27"
+    )
+    assert list(diff(locks.make(facts=old), locks.make(facts=new)).lines()) == [
+        HEAD,
+        "  built for NumPy 1.x alone: torch -> none",
+        "  built for NumPy 2: none -> torch",
+        "  CUDA: 12.1 -> 12.4",
+        "  cuDNN: 8 -> 9",
+        "  GPU architectures: without sm_50; now sm_90",
+        "  needs glibc: 2.17 -> 2.27",
+        "  packages: no change",
+    ]
+    value = diff(locks.make(facts=old), locks.make(facts=new)).to_json()
+    assert value["facts"]["GPU architectures"] == ["sm_50, sm_80", "sm_80, sm_90"]
+
+
+def test_what_is_not_proven_in_words() -> None:
+    """Facts that cannot be read any more, and a new exception, are changes too."""
+    waiver = Waiver(project="numpy", sha256=locks.NUMPY.sha256, reason="tested by hand")
+    old, new = locks.make(facts=Summary()), locks.make(facts=Summary(unread=("torch",)), exceptions=(waiver,))
+    assert list(diff(old, new).lines())[1:] == [
+        "  facts not read: none -> torch",
+        f"  exceptions: none -> numpy {locks.NUMPY.sha256} (tested by hand)",
+        "  packages: no change",
+    ]

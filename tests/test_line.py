@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from torchlock.digest import Digest
 from torchlock.errors import ProfileError
 from torchlock.profiles.document import parse
-from torchlock.profiles.line import Line, read_line, requirements
+from torchlock.profiles.line import Line, Waiver, read_line, requirements
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -303,3 +304,53 @@ def test_circle() -> None:
     found = refused("extends: one\n", {"one": "extends: two\n", "two": "extends: one\n"})
     circle = "found a circle: mine -> one -> two -> one; expected a line that extends no one"
     assert found == f"environments/two.yaml:1: extends: {circle}"
+
+
+def waiver(project: str, digit: str, reason: str = "why") -> str:
+    """Write an exception as a file has it."""
+    return f"{{project: {project}, sha256: '{digit * 64}', reason: \"{reason}\"}}"
+
+
+def test_exceptions() -> None:
+    """A file's exceptions are read in order, and those of the line that it extends stay."""
+    others = {"one": f"extends: base\nexceptions: [{waiver('Pandas', 'b')}]\n"}
+    found = line(f"extends: one\nexceptions: [{waiver('pandas', 'a', 'tested, see #12')}]\n", others)
+    assert found.exceptions == (
+        Waiver(project="pandas", sha256=Digest("a" * 64), reason="tested, see #12"),
+        Waiver(project="pandas", sha256=Digest("b" * 64), reason="why"),
+    )
+    assert line(BASE).exceptions == ()
+    assert len(line(f"{BASE}exceptions: [{waiver('x', 'c')}]\n").exceptions) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{project: a, sha256: b}", ": the key 'reason' is missing; expected all of project, sha256, reason"),
+        (
+            "{project: a, sha256: b, reason: c, until: d}",
+            ".until: unknown key 'until'; expected one of project, sha256",
+        ),
+        (waiver("a b", "a"), ".project: found 'a b'; expected the name of a project"),
+        (waiver("a", "A"), f".sha256: found {'A' * 64}; expected 64 lower-case hexadecimal digits"),
+        (
+            "{project: a, sha256: 0000, reason: c}",
+            ".sha256: found 0000, which YAML reads as the number 0; expected a string; try: quote it",
+        ),
+        (waiver("a", "a", "x" * 301), f".reason: found {'x' * 80}…; expected one line of 1 to 300 characters that"),
+        (waiver("a", "a", " "), ".reason: found nothing; expected one line of 1 to 300 characters that says why"),
+        (waiver("a", "a", "b\\nc"), ".reason: found b\\nc; expected one line of 1 to 300 characters"),
+        (f"{waiver('a', 'a')}, {waiver('A', 'a')}", f"[1]: found a with sha256:{'a' * 64} twice; expected each "),
+    ],
+)
+def test_exceptions_refused(text: str, message: str) -> None:
+    """An exception is exact, has a reason, and is there once."""
+    place = ":2: exceptions" + ("" if message.startswith("[") else "[0]")
+    assert refused(f"extends: base\nexceptions: [{text}]\n").startswith(f"{place}{message}")
+
+
+def test_exceptions_twice_over_files() -> None:
+    """What the line that is extended lets pass is not said again."""
+    others = {"one": f"extends: base\nexceptions: [{waiver('a', 'a')}]\n"}
+    found = refused(f"extends: one\nexceptions: [{waiver('a', 'a', 'another')}]\n", others)
+    assert "found a with sha256:" in found

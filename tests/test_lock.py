@@ -100,10 +100,10 @@ def test_digest_covers_every_value() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "place", "found"),
     [
-        ("schema = 1", "schema = 2", "tool.torchlock.schema", "schema 2 was written by a newer torchlock; expected 1"),
-        ("schema = 1", "schema = 0", "tool.torchlock.schema", "schema 0; expected 1"),
-        ("schema = 1\n", "", "tool.torchlock.schema", "is missing"),
-        ("schema = 1", "schema = true", "tool.torchlock.schema", "True; expected type int"),
+        ("schema = 2", "schema = 3", "tool.torchlock.schema", "schema 3 was written by a newer torchlock; expected 2"),
+        ("schema = 2", "schema = 1", "tool.torchlock.schema", "schema 1; expected 2; try: make lock"),
+        ("schema = 2\n", "", "tool.torchlock.schema", "is missing"),
+        ("schema = 2", "schema = true", "tool.torchlock.schema", "True; expected type int"),
         ('lock-version = "1.0"', 'lock-version = "2.0"', "", "pylock version 2.0 is not supported"),
         (HEX, HEX[:-1], "packages[0].wheels[0].hashes.sha256", "not a sha256 of 64 lower-case hexadecimal digits"),
         (HEX, HEX.upper(), "packages[0].wheels[0].hashes.sha256", "not a sha256 of 64 lower-case hexadecimal digits"),

@@ -18,14 +18,18 @@ from snapshots import RUNNING, file
 from torchlock import resolve as resolving
 from torchlock.digest import Digest
 from torchlock.errors import GateError, ResolveError, SnapshotError
+from torchlock.facts.facts import Facts, Module
+from torchlock.gate import Gate
 from torchlock.indexes.record import Recorder
 from torchlock.indexes.server import serve
 from torchlock.indexes.snapshot import Snapshot
 from torchlock.indexes.view import View
 from torchlock.locks import lock as locks
+from torchlock.locks.summary import Summary
 from torchlock.network.remote import Remote
 from torchlock.platforms import PLATFORMS, host
 from torchlock.profiles import compat
+from torchlock.profiles.line import Waiver
 from torchlock.resolve import locking
 
 if TYPE_CHECKING:
@@ -35,6 +39,7 @@ if TYPE_CHECKING:
     from torchlock.profiles.profile import Target
 
 RULES = compat.load(Path(__file__).parents[1] / "environments" / "compat.yaml")
+GATE = Gate(RULES, lambda _: None)
 OTHER = next(name for name in PLATFORMS if name != host().name and name.startswith("linux"))
 # Versions that no rule of the gate knows, so that these tests stay true when the rules grow.
 TORCH, NUMPY = "9.0.0", "8.0.0"
@@ -58,11 +63,13 @@ def recorded(root: Path) -> Snapshot:
     )
 
 
-def made(snapshot: Snapshot, wanted: str | None = "uv", previous: Lock | None = None, **changes: Any) -> Lock:
+def made(
+    snapshot: Snapshot, wanted: str | None = "uv", previous: Lock | None = None, gate: Gate = GATE, **changes: Any
+) -> Lock:
     """Lock the target offline."""
     view = View(snapshot, target(**changes))
     with serve() as index:
-        return locking.make(view, index.add(view), wanted, RULES, previous)
+        return locking.make(view, index.add(view), wanted, gate, previous)
 
 
 def agreeing(monkeypatch: pytest.MonkeyPatch, **answers: Mapping[str, str]) -> None:
@@ -178,7 +185,7 @@ def test_what_is_known_to_break_is_refused_before_resolving(tmp_path: Path, monk
     pins = ("numpy==2.0.2", "torch==2.2.2")
     view = View(recorded(tmp_path), replace(target(platform="linux-aarch64", python="3.11"), requirements=pins))
     with pytest.raises(GateError, match="NumPy 1"):
-        locking.make(view, "http://127.0.0.1:9/", "uv", RULES, None)
+        locking.make(view, "http://127.0.0.1:9/", "uv", GATE, None)
 
 
 def test_what_is_known_to_break_is_refused_after_resolving(tmp_path: Path) -> None:
@@ -190,6 +197,19 @@ def test_what_is_known_to_break_is_refused_after_resolving(tmp_path: Path) -> No
     )
     with pytest.raises(GateError, match="nvidia-nccl-cu12"):
         made(snapshot)
+
+
+def test_facts_decide_and_are_recorded(tmp_path: Path) -> None:
+    """A set whose binaries do not fit is no lock; one that fits, or is let pass on purpose, says what they are."""
+    old = Facts(modules=(Module(path="x/_x.so", numpy="1", kind="elf"),))
+    gate = Gate(RULES, lambda artifact: old if artifact.project == "filelock" else None)
+    snapshot = recorded(tmp_path)
+    with pytest.raises(GateError, match=r"filelock 3\.0: x/_x\.so was built for NumPy 1\.x alone, beside numpy 8"):
+        made(snapshot, gate=gate)
+    waiver = Waiver(project="filelock", sha256=Digest.of(b"filelock-3.0-py3-none-any.whl"), reason="tested")
+    lock = made(snapshot, gate=gate, exceptions=(waiver, replace(waiver, project="other")))
+    assert lock.exceptions == (waiver,)
+    assert lock.facts == Summary(numpy_1=("filelock",), unread=("numpy", "torch"))
 
 
 def test_a_wheel_for_another_platform_is_refused_when_locking(tmp_path: Path) -> None:
@@ -230,7 +250,7 @@ roots = {"pypi": sys.argv[2] + "/simple/", "private": sys.argv[2] + "/private/"}
 target = test_locking.target(platform="linux-aarch64", python="3.11")
 view = View(snapshot, target, Recorder(snapshot, Remote(), roots, Silent()))
 with serve() as index:
-    locking.write(locking.make(view, index.add(view), "uv", test_locking.RULES, None), root)
+    locking.write(locking.make(view, index.add(view), "uv", test_locking.GATE, None), root)
 """
 
 
@@ -285,7 +305,7 @@ def test_recording_and_locking_leave_no_credentials(tmp_path: Path, monkeypatch:
         roots = dict.fromkeys(("pypi", "private"), url.replace("http://", "http://someone:s3cret@"))
         snapshot, notes = Snapshot(tmp_path / "lockfiles" / "index"), Notes()
         view = View(snapshot, target(), Recorder(snapshot, Remote(notes), roots, notes))
-        locking.write(locking.make(view, index.add(view), "uv", RULES, None), tmp_path)
+        locking.write(locking.make(view, index.add(view), "uv", GATE, None), tmp_path)
         assert {seen.headers.get("authorization", "")[:6] for seen in site.seen} == {"Basic "}
     written = [path.read_text() for path in (tmp_path / "lockfiles").rglob("*") if path.is_file()]
     assert len(written) == 4

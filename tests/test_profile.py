@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from torchlock.digest import Digest
 from torchlock.errors import ProfileError
 from torchlock.profiles import profile
+from torchlock.profiles.line import Waiver
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -144,14 +145,23 @@ def test_digest_stays(tmp_path: Path, old: str, new: str) -> None:
         {"profile": "x-cuda"},
         {"line": "x"},
         {"variant": "cpu"},
+        {"exceptions": (Waiver(project="pandas", sha256=Digest("0" * 64), reason="why"),)},
     ],
     ids=lambda change: next(iter(change)),
 )
 def test_digest_moves(tmp_path: Path, change: dict[str, str]) -> None:
-    """Whatever a resolver sees is part of the digest; the file that says it is not."""
+    """Whatever a resolver or the gate sees is part of the digest; the file that says it is not."""
     target = catalogue(tmp_path).find("cuda").targets[0]
     assert replace(target, **change).digest() != target.digest()  # type: ignore[arg-type]
     assert replace(target, source="elsewhere.yaml").digest() == target.digest()
+
+
+def test_exceptions_reach_every_target(tmp_path: Path) -> None:
+    """What a line lets pass is part of all its targets: the sha256 says which of them it is about."""
+    text = f"{BASE}exceptions: [{{project: pandas, sha256: '{'a' * 64}', reason: why}}]\n"
+    targets = [item for name in ("cpu", "cuda") for item in catalogue(tmp_path, {"base.yaml": text}).find(name).targets]
+    waiver = Waiver(project="pandas", sha256=Digest("a" * 64), reason="why")
+    assert {target.exceptions for target in targets} == {(waiver,)}
 
 
 def test_digest_value(tmp_path: Path) -> None:
@@ -222,6 +232,14 @@ def test_absent_folder(tmp_path: Path) -> None:
             "defaults.yaml:2: index: unknown index 'pypy'; expected one of pypi, pytorch-cpu; try: pypi",
         ),
         ("index: pypi\n", "", "defaults.yaml: the key 'index' is missing; expected all of line, index, indexes"),
+        (
+            "  pytorch-cpu:",
+            "  facts:",
+            (
+                "defaults.yaml:5: indexes.facts: found the alias facts, which is the folder of facts; "
+                "expected another name"
+            ),
+        ),
         (
             "  pytorch-cpu:",
             "  pytorch/../cpu:",

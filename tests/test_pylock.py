@@ -75,7 +75,7 @@ def test_byte_order_mark(encoding: str) -> None:
         (b"x = " + b"9" * 900, ""),
         (b"packages = 1\ntool = 2", ""),
         (b"tool.torchlock = 1", ""),
-        (b"[tool.torchlock]\nschema = 99\n", "schema 99 was written by a newer torchlock; expected 1; try: git pull"),
+        (b"[tool.torchlock]\nschema = 99\n", "schema 99 was written by a newer torchlock; expected 2; try: git pull"),
     ],
     ids=range(16),
 )

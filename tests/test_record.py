@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import subprocess
@@ -454,3 +455,24 @@ print(*page.files)
     ]
     assert [process.communicate(timeout=60)[0] for process in processes] == [f"{NAME}\n"] * 3
     assert site.asked(PAGE) == 1
+
+
+def test_a_wheel_is_opened_where_it_lies(site: Site, tmp_path: Path, wheel: bytes) -> None:
+    """Any bytes of it can be read by range; one that the index no longer lists cannot."""
+    site.files[f"/files/{NAME}"] = wheel
+    found = recorder(tmp_path, pypi=publish(site, row(wheel)))
+    with found.open("pypi", "alpha", NAME) or io.BytesIO() as file:
+        file.seek(-22, 2)
+        assert file.read() == wheel[-22:]
+    assert found.open("pypi", "alpha", "alpha-2.0-py3-none-any.whl") is None
+    assert found.snapshot.pages() == [], "nothing is recorded by looking into a wheel"
+
+
+def test_a_wheel_that_changed_since_is_not_opened(site: Site, tmp_path: Path, wheel: bytes) -> None:
+    """Facts of other bytes than the recorded ones are nobody's facts."""
+    root = publish(site, row(b"before"))
+    recorder(tmp_path, pypi=root).page("pypi", "alpha")
+    publish(site, row(wheel))
+    assert "other bytes under the same file name" in refusal(
+        lambda: recorder(tmp_path, pypi=root).open("pypi", "alpha", NAME)
+    )

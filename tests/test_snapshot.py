@@ -75,7 +75,9 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
         assert snapshot.page("pypi", "alpha") == page
         assert Snapshot(tmp_path).page("pypi", "alpha") == page
         assert not Snapshot(tmp_path).write(page)
-    assert Snapshot(tmp_path).pages() == [("pypi", "alpha")]
+    (tmp_path / "facts").mkdir()
+    (tmp_path / "facts" / f"{'0' * 64}.json").write_text("{}")
+    assert Snapshot(tmp_path).pages() == [("pypi", "alpha")], "facts are no page"
 
 
 def test_what_was_not_recorded_is_none_until_it_is(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from torchlock import interpreter
 from torchlock.digest import Digest
 from torchlock.environment.env import Environments
 from torchlock.locks.lock import Artifact, Lock
+from torchlock.locks.summary import Summary
 from torchlock.network.remote import Remote
 from torchlock.reporter import Silent
 from torchlock.storage.fetch import Fetcher
@@ -112,6 +113,7 @@ class Workshop:
             snapshot_digest=zero,
             resolvers=("uv",),
             artifacts=tuple(artifacts),
+            facts=Summary(),
         )
 
     def build(self) -> Path:

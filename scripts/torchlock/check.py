@@ -10,6 +10,7 @@ from packaging.utils import canonicalize_name
 
 from torchlock.digest import Digest
 from torchlock.errors import LockError, StaleError
+from torchlock.gate import waivers
 from torchlock.locks import render
 from torchlock.locks.lock import FILE, WHEELS, Artifact, Lock, folder, read
 from torchlock.platforms import PLATFORMS
@@ -17,20 +18,25 @@ from torchlock.platforms import PLATFORMS
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from torchlock.locks.summary import Summary
     from torchlock.profiles.profile import Catalogue, Target
 
 # From a lock to the digest of what its snapshot offers for it now.
 SnapshotDigest = Callable[[Lock], Digest]
 # From an index alias, a project and a file name to the hash and size in the snapshot, None where it has no such file.
 Recorded = Callable[[str, str, str], tuple[Digest | None, int | None] | None]
+# From a lock to the summary of the recorded facts of its artifacts.
+FactsOf = Callable[[Lock], "Summary"]
 
 IMAGE = "image"
 CONDA = "conda-lock.yml"
-# Folders beside those of the profiles under `lockfiles/`.
-SHARED = frozenset(("index", "frozen"))
+# What lies beside the folders of the profiles under `lockfiles/`.
+SHARED = frozenset(("index", "frozen", "matrix.json", "MATRIX.md"))
 
 
-def check(target: Target, root: Path, snapshot_digest_of: SnapshotDigest, artifact_of: Recorded) -> Lock:
+def check(
+    target: Target, root: Path, snapshot_digest_of: SnapshotDigest, artifact_of: Recorded, facts_of: FactsOf
+) -> Lock:
     """Return the lock of a target, read strictly and compared with all that it comes from and that comes from it.
 
     Raise LockError where something is broken, and only then StaleError, where a lock is missing or its profile or
@@ -51,7 +57,12 @@ def check(target: Target, root: Path, snapshot_digest_of: SnapshotDigest, artifa
             _same(artifact, known, f"{where}: packages[{number}].wheels[0]", target)
     _rendering(lock, place, root)
     _foreign(place, root)
+    facts = facts_of(lock)
+    _facts(lock, facts, f"{where}: tool.torchlock.facts", target)
     _fresh(lock, target, where, snapshot_digest_of)
+    if lock.facts != facts:
+        news = ", ".join(sorted({*lock.facts.unread} - {*facts.unread})) or "the drivers of environments/compat.yaml"
+        raise StaleError(where, f"{news}: recorded since this was locked", remedy=f"make lock-{target.profile}")
     for number, (artifact, known) in enumerate(zip(lock.artifacts, recorded, strict=True)):
         if known is None:
             found = f"the snapshot of {artifact.index} has no {artifact.filename}"
@@ -107,6 +118,19 @@ def _same(artifact: Artifact, known: tuple[Digest | None, int | None], place: st
         _broken(f"{place}.size", found, "the same in both", target)
 
 
+def _facts(lock: Lock, facts: Summary, place: str, target: Target) -> None:
+    """Refuse a lock that says other facts than are recorded; what was unread then, and drivers, may be newer."""
+    if lost := sorted({*facts.unread} - {*lock.facts.unread}):
+        found = f"the facts of {', '.join(lost)} are here, but not under lockfiles/index/facts"
+        _broken(place, found, "both", target)
+    if lock.facts.unread != facts.unread:
+        return
+    here, recorded = lock.facts.to_dict(), facts.to_dict()
+    for key in sorted({*here, *recorded} - {"driver", "driver-release"}):
+        if here.get(key) != recorded.get(key):
+            _broken(f"{place}.{key}", repr(here.get(key)), f"{recorded.get(key)!r}, as recorded", target)
+
+
 def _rendering(lock: Lock, place: Path, root: Path) -> None:
     path = place / render.REQUIREMENTS
     where, remedy = path.relative_to(root).as_posix(), f"make lock-{lock.profile}"
@@ -149,6 +173,8 @@ def _answers(lock: Lock, target: Target, where: str) -> None:
     if lock.python != target.python:
         _broken(f"{where}: tool.torchlock.python", repr(lock.python), repr(target.python), target)
     values = environment(target.platform, target.python)
+    if lock.exceptions != waivers(target, lock.artifacts):
+        _broken(f"{where}: tool.torchlock.exceptions", "not the profile's", f"those of {target.source}", target)
     locked = {artifact.project: artifact for artifact in lock.artifacts}
     for text in target.requirements:
         wanted = Requirement(text)

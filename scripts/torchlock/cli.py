@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import signal
@@ -12,22 +11,28 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torchlock import check, console, diff, interpreter
+from torchlock import arguments, check, console, diff, interpreter, matrix
+from torchlock.doctor import machine, report
 from torchlock.environment import trial
 from torchlock.errors import StaleError, TorchlockError
 from torchlock.files import exclusive, sweep
+from torchlock.gate import remarks
 from torchlock.indexes import importer
 from torchlock.indexes.server import LoopbackIndex, serve
 from torchlock.locks import lock
+from torchlock.matrix import cells, rendering
+from torchlock.matrix.record import Record
 from torchlock.platforms import host
-from torchlock.profiles import compat
+from torchlock.preflight import preflight
 from torchlock.resolve import locking
 from torchlock.workspace import Settings, Workspace
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Callable, Sequence
     from types import FrameType
 
+    from torchlock.gate import Gate
     from torchlock.locks.lock import Lock
     from torchlock.profiles.profile import Target
 
@@ -73,26 +78,27 @@ def profiles(workspace: Workspace, options: argparse.Namespace) -> int:
 
 def make_locks(workspace: Workspace, options: argparse.Namespace) -> int:
     """Resolve, and write the locks: all of them or, where one is refused, none."""
-    targets = workspace.targets(options.profiles)
+    targets, gate = workspace.targets(options.profiles), workspace.gate
     with exclusive(workspace.root / "lockfiles" / ".lock", workspace.reporter), serve() as index:
         for target in targets:
             sweep(workspace.lock_path(target).parent)
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            made = list(pool.map(lambda target: _make_lock(workspace, index, target), targets))
+            made = list(pool.map(lambda target: _make_lock(workspace, index, target, gate), targets))
         for item in made:
             state = "written" if locking.write(item, workspace.root) else "unchanged"
             who = " and ".join(item.resolvers) + (" agree" if len(item.resolvers) > 1 else " alone")
-            print(f"{item.profile} {item.platform}: {len(item.artifacts)} packages, {who}, {state}")
+            parts = [f"{len(item.artifacts)} packages", who, state, *remarks(item)]
+            print(f"{item.profile} {item.platform}: {', '.join(parts)}")
     return 0
 
 
-def _make_lock(workspace: Workspace, index: LoopbackIndex, target: Target) -> Lock:
+def _make_lock(workspace: Workspace, index: LoopbackIndex, target: Target, gate: Gate) -> Lock:
     view = workspace.view(target)
     try:
         previous = workspace.lock(target)
     except TorchlockError:
         previous = None
-    return locking.make(view, index.add(view), workspace.settings.resolver, workspace.rules, previous)
+    return locking.make(view, index.add(view), workspace.settings.resolver, gate, previous)
 
 
 def update(workspace: Workspace, options: argparse.Namespace) -> int:
@@ -129,8 +135,7 @@ def check_all(workspace: Workspace, options: argparse.Namespace) -> int:
     errors: list[TorchlockError] = []
     for target in workspace.targets(options.profiles):
         try:
-            _check(workspace, target)
-            print(f"{target.profile} {target.platform}: good")
+            print(f"{target.profile} {target.platform}: {', '.join(['good', *remarks(workspace.check(target))])}")
         except TorchlockError as error:
             errors.append(error)
             print(
@@ -141,21 +146,14 @@ def check_all(workspace: Workspace, options: argparse.Namespace) -> int:
     return max((error.status for error in errors), key=lambda status: status == 1, default=0)
 
 
-def _check(workspace: Workspace, target: Target) -> Lock:
-    compat.before(target, workspace.rules)
-    found = check.check(target, workspace.root, workspace.snapshot_digest(target), workspace.recorded)
-    compat.after(target, {item.project: item.version for item in found.artifacts}, workspace.rules)
-    return found
-
-
 def _state(workspace: Workspace, target: Target) -> str:
     try:
-        _check(workspace, target)
+        found = workspace.check(target)
     except StaleError:
         return "stale" if workspace.lock_path(target).exists() else "none"
     except TorchlockError as error:
         return f"broken: {error}"
-    return "good"
+    return ", ".join(["good", *remarks(found)])
 
 
 def show_diff(workspace: Workspace, options: argparse.Namespace) -> int:
@@ -176,7 +174,7 @@ def show_diff(workspace: Workspace, options: argparse.Namespace) -> int:
 def fetch(workspace: Workspace, options: argparse.Namespace) -> int:
     """Fill `wheels/` beside the locks of a profile: an offline bundle for pip and uv."""
     for target in workspace.targets([options.profile]):
-        found = _check(workspace, target)
+        found = workspace.check(target)
         workspace.fetcher.fetch(found.artifacts, workspace.inspect)
         folder = workspace.lock_path(target).parent / lock.WHEELS
         workspace.fetcher.link(found.artifacts, folder)
@@ -191,7 +189,12 @@ def make_env(workspace: Workspace, options: argparse.Namespace) -> int:
     source = workspace.catalogue.find(options.profile).targets[0]
     python = interpreter.find(source.python, workspace.settings.python, workspace.reporter)
     target = workspace.target(options.profile, python.platform.name, f"the platform of {python.path}")
-    found = _check(workspace, target)
+    found = workspace.check(target)
+    for text in remarks(found):
+        workspace.reporter.note(f"{target.profile}: {text}")
+    if target.variant == "cuda":
+        needs = preflight(target.profile, found.facts, machine.look(), required=options.require == "cuda")
+        workspace.reporter.note(needs)
     built = workspace.environments.build(found, python)
     print(f"{target.profile}: {len(found.artifacts)} packages of {target.platform} in {_shown(workspace, built)}")
     return _smoke(workspace, target, options)
@@ -215,76 +218,46 @@ def _smoke(workspace: Workspace, target: Target, options: argparse.Namespace) ->
     return 0
 
 
+def doctor(workspace: Workspace, options: argparse.Namespace) -> int:
+    """Say what is wrong with any environment, how it is known, and the one command that mends it."""
+    found = workspace.doctor.examine(workspace.settings.python, options.lock)
+    print(report.shown(found, as_json=options.json))
+    return 0 if found.healthy else 1
+
+
+def show_matrix(workspace: Workspace, options: argparse.Namespace) -> int:
+    """Say which NumPy works with which torch: read from the wheels and, with OBSERVE=1, tried with PYTHON."""
+    laboratory = None
+    if options.observe:
+        python = interpreter.find(cells.PYTHON, workspace.settings.python, workspace.reporter)
+        laboratory = workspace.laboratory(python)
+    record = Record(workspace.root, workspace.reporter)
+    found = matrix.make(record, workspace.snapshot, workspace.source, laboratory, again=options.again)
+    print(found.to_json().decode() if options.json else rendering.table(found))
+    cells.judge(found)
+    return 0
+
+
 def _shown(workspace: Workspace, path: Path) -> str:
     return str(path.relative_to(workspace.root)) if path.is_relative_to(workspace.root) else str(path)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="torchlock",
-        description="Reproducible PyTorch + NumPy environments: resolve, lock, fetch, build and prove.",
-        epilog="Every option is also a variable of the Makefile: make lock OFFLINE=1.",
-    )
-    parser.add_argument("--quiet", action="store_true", help="no progress and no notes on standard error")
-    verbs = parser.add_subparsers(metavar="VERB", required=True)
     one, many = ("profile",), ("profiles",)
-    rows: list[tuple[str, Callable[[Workspace, argparse.Namespace], int], tuple[str, ...], str]] = [
+    rows: list[arguments.Verb] = [
         ("profiles", profiles, many, ""),
-        ("lock", make_locks, many, "offline resolver platform mirror"),
-        ("update", update, many, "offline resolver platform mirror pkg"),
+        ("lock", make_locks, many, "offline resolver platform mirror store"),
+        ("update", update, many, "offline resolver platform mirror store pkg"),
         ("import-index", import_index, (), "facts index source"),
         ("check", check_all, many, "platform"),
         ("diff", show_diff, one, "platform against json"),
         ("fetch", fetch, one, "platform offline mirror wheelhouse store"),
         ("env", make_env, one, "python offline mirror wheelhouse store envs require json"),
         ("smoke", smoke, one, "envs require json"),
+        ("matrix", show_matrix, (), "observe again python offline mirror wheelhouse store envs json"),
+        ("doctor", doctor, (), "python lock envs json"),
     ]
-    for name, run, names, options in rows:
-        verb = verbs.add_parser(name, help=(run.__doc__ or "").splitlines()[0], description=run.__doc__)
-        verb.set_defaults(run=run)
-        for item in names:
-            verb.add_argument(
-                item,
-                nargs="*" if item == "profiles" else None,
-                metavar="PROFILE",
-                help="torch2.2-cuda, or a bare variant: cuda",
-            )
-        for option in options.split():
-            _add(verb, option)
-    return parser
-
-
-_OPTIONS = {
-    "offline": "never use the network",
-    "resolver": "one resolver alone: uv or pip-tools",
-    "platform": "one platform, such as linux-aarch64",
-    "mirror": "another simple root: URL, or 'alias=URL alias=URL'",
-    "wheelhouse": "folders of wheels to take before the index",
-    "store": "the folder of verified wheels (default: the user's cache)",
-    "envs": "the folder of the environments (default: envs)",
-    "python": "the interpreter to build with: a path or a command",
-    "require": "cuda or mps: its device checks must run",
-    "json": "print JSON",
-    "pkg": "refresh this package only",
-    "against": "the git revision to compare with (default: HEAD)",
-    "facts": "a JSON file of recorded index records",
-    "index": "the alias to import into",
-    "source": "the index in the file to import from",
-}
-
-
-def _add(verb: argparse.ArgumentParser, option: str) -> None:
-    """Add an option whose default is the Makefile's variable of the same name."""
-    default = os.environ.get(f"TORCHLOCK_{option.upper()}") or None
-    if option in {"offline", "json"}:
-        verb.add_argument(
-            f"--{option}", action="store_true", default=default not in {None, "0", "no"}, help=_OPTIONS[option]
-        )
-    else:
-        required = option in {"facts", "index", "source"} and default is None
-        verb.add_argument(
-            f"--{option}", default=default, required=required, help=_OPTIONS[option], metavar=option.upper()
-        )
+    return arguments.parser(rows)
 
 
 def _settings(options: argparse.Namespace) -> Settings:

@@ -13,10 +13,14 @@ from torchlock.errors import LockError
 from torchlock.locks.lock import Lock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from torchlock.locks.lock import Artifact
+
+
+ARCHITECTURES = "GPU architectures"
+_NOTHING = "none"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -109,7 +113,7 @@ class Diff:
         """Yield the difference in words, line by line."""
         yield f"{self.new.profile} on {self.new.platform}:{'' if self.changes or self.facts else ' no change'}"
         for name, (before, after) in self.facts.items():
-            yield f"  {name}: {before} -> {after}"
+            yield f"  {name}: {_moves(before, after) if name == ARCHITECTURES else f'{before} -> {after}'}"
         for change in sorted(self.changes, key=lambda item: not item.alarm):
             yield f"  {change}"
         if self.changes:
@@ -165,6 +169,7 @@ def _git(root: Path, *arguments: str) -> tuple[bytes | None, str]:
 
 
 def _facts(lock: Lock) -> dict[str, str]:
+    facts = lock.facts
     return {
         "profile": lock.profile,
         "platform": lock.platform,
@@ -172,7 +177,30 @@ def _facts(lock: Lock) -> dict[str, str]:
         "resolvers": ", ".join(lock.resolvers),
         "profile digest": str(lock.profile_digest),
         "snapshot digest": str(lock.snapshot_digest),
+        "built for NumPy 1.x alone": _listed(facts.numpy_1),
+        "built for NumPy 2": _listed(facts.numpy_2),
+        "CUDA": facts.cuda or _NOTHING,
+        "cuDNN": facts.cudnn or _NOTHING,
+        ARCHITECTURES: _listed(facts.architectures),
+        "oldest NVIDIA driver": facts.driver or _NOTHING,
+        "NVIDIA driver of this CUDA": facts.driver_release or _NOTHING,
+        "needs glibc": facts.glibc or _NOTHING,
+        "needs libstdc++": f"GLIBCXX_{facts.libstdcxx}" if facts.libstdcxx else _NOTHING,
+        "facts not read": _listed(facts.unread),
+        "exceptions": _listed(f"{item.project} {item.sha256} ({item.reason})" for item in lock.exceptions),
     }
+
+
+def _listed(items: Iterable[str]) -> str:
+    return ", ".join(items) or _NOTHING
+
+
+def _moves(before: str, after: str) -> str:
+    """Say which items of a list came and went."""
+    old, new = (text.split(", ") if text != _NOTHING else [] for text in (before, after))
+    parts = [f"without {', '.join(gone)}"] if (gone := [item for item in old if item not in new]) else []
+    parts += [f"now {', '.join(came)}"] if (came := [item for item in new if item not in old]) else []
+    return "; ".join(parts)
 
 
 def _json(artifact: Artifact) -> dict[str, Any]:

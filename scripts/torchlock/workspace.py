@@ -8,13 +8,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from torchlock import check
+from torchlock.doctor.examination import Doctor
 from torchlock.environment.env import Environments
 from torchlock.errors import EnvError, ProfileError
+from torchlock.facts.cache import Cache
+from torchlock.gate import Gate
+from torchlock.gate.source import Source
 from torchlock.indexes import simple
 from torchlock.indexes.record import Recorder
-from torchlock.indexes.snapshot import Snapshot
+from torchlock.indexes.snapshot import FACTS, Snapshot
 from torchlock.indexes.view import View
 from torchlock.locks import lock
+from torchlock.matrix.observation import Laboratory
+from torchlock.matrix.prediction import INDEX
 from torchlock.network.remote import Remote
 from torchlock.platforms import PLATFORMS
 from torchlock.profiles import profile, rules
@@ -27,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from torchlock.digest import Digest
+    from torchlock.interpreter import Interpreter
     from torchlock.locks.lock import Artifact, Lock
     from torchlock.profiles.profile import Target
     from torchlock.reporter import Reporter
@@ -65,6 +73,37 @@ class Workspace:
         return rules.load(self.root / "environments" / "compat.yaml")
 
     @cached_property
+    def facts(self) -> Cache:
+        """The recorded facts of artifacts."""
+        return Cache(root=self.root / "lockfiles" / "index" / FACTS)
+
+    @cached_property
+    def gate(self) -> Gate:
+        """The gate, which reads the facts that it lacks: from the store and, unless offline, from the indexes."""
+        return Gate(self.rules, self.source)
+
+    @cached_property
+    def source(self) -> Source:
+        """Where facts come from: the recorded ones, the store and, unless offline, the indexes."""
+        recorder = None if self.settings.offline else self.recorder
+        return Source(self.facts, self.reporter, self.store, recorder)
+
+    def laboratory(self, python: Interpreter) -> Laboratory:
+        """Return where the cells of the matrix are tried with a Python."""
+        return Laboratory(
+            python=python,
+            folder=self.envs / f".matrix-{python.platform.name}",
+            index=None if self.settings.offline else self.roots[INDEX],
+            reporter=self.reporter,
+            wheelhouses=self.wheelhouses,
+        )
+
+    @cached_property
+    def recorded_gate(self) -> Gate:
+        """The gate over what is recorded, which reads nothing else."""
+        return Gate(self.rules, Source(self.facts, self.reporter))
+
+    @cached_property
     def snapshot(self) -> Snapshot:
         """The recorded indexes."""
         return Snapshot(self.root / "lockfiles" / "index")
@@ -98,12 +137,17 @@ class Workspace:
     @cached_property
     def fetcher(self) -> Fetcher:
         """The way from a lock's artifacts into the store."""
+        roots = {} if self.settings.offline else self.roots
+        return Fetcher(self.store, self.remote, roots, self.wheelhouses, self.reporter)
+
+    @cached_property
+    def wheelhouses(self) -> list[Path]:
+        """The folders of wheels that come before the indexes."""
         folders = [Path(item).expanduser() for item in (self.settings.wheelhouse or "").split(os.pathsep) if item]
         for folder in folders:
             if not folder.is_dir():
                 raise EnvError("WHEELHOUSE", f"{folder} is not a folder", "a folder of wheels")
-        roots = {} if self.settings.offline else self.roots
-        return Fetcher(self.store, self.remote, roots, folders, self.reporter)
+        return folders
 
     def inspect(self, artifact: Artifact, path: Path) -> None:
         """Read a wheel strictly, every byte of it, unless its tree is the proof that this was done."""
@@ -114,6 +158,13 @@ class Workspace:
     def environments(self) -> Environments:
         """The environments, and the way to build them."""
         return Environments(root=self.envs, trees=self.trees, fetcher=self.fetcher, reporter=self.reporter)
+
+    @cached_property
+    def doctor(self) -> Doctor:
+        """The doctor, who examines any environment."""
+        return Doctor(
+            root=self.root, envs=self.envs, catalogue=self.catalogue, rules=self.rules, reporter=self.reporter
+        )
 
     @cached_property
     def roots(self) -> Mapping[str, str]:
@@ -155,6 +206,21 @@ class Workspace:
         page = self.snapshot.page(index, project)
         file = page.files.get(filename) if page else None
         return (file.sha256, file.size) if file else None
+
+    def check(self, target: Target) -> Lock:
+        """Return the lock of a target that is sound, fresh, and passes the gate; read nothing but what is recorded."""
+        gate = self.recorded_gate
+        gate.before(target)
+        found = check.check(
+            target,
+            self.root,
+            self.snapshot_digest(target),
+            self.recorded,
+            lambda lock: gate.summary(lock.platform, lock.artifacts),
+        )
+        gate.after(target, {item.project: item.version for item in found.artifacts})
+        gate.examine(View(self.snapshot, target), found.artifacts)
+        return found
 
     def lock_path(self, target: Target) -> Path:
         """Return where the lock of a target lies."""

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pypi_simple import DistributionPackage
 
     from torchlock.indexes.snapshot import Snapshot
+    from torchlock.network.ranges import RangeFile
     from torchlock.network.remote import Remote
     from torchlock.reporter import Reporter
 
@@ -87,11 +88,21 @@ class Recorder:
             self.snapshot.write(replace(page, files={**page.files, name: read}))
             return read
 
+    def open(self, index: str, project: str, name: str) -> RangeFile | None:
+        """Open a wheel on its index for random access, None where that no longer lists it; refuse an alarm."""
+        with self._lock(index, project):
+            item = self._list(index, project).get(name)
+            if item is None:
+                return None
+            known = page.files.get(name) if (page := self.snapshot.page(index, project)) else None
+            _merge(index, known, _file(item))
+        return self.remote.range_reader(item.url)
+
     def _list(self, index: str, project: str) -> dict[str, DistributionPackage]:
         if (index, project) not in self._listed:
             if index not in self.roots:
                 raise SnapshotError(f"index {index}", "no address", remedy="add it to environments/defaults.yaml")
-            self.reporter.note(f"recording {project} from {index}")
+            self.reporter.note(f"reading the page of {project} on {index}")
             items = simple.listing(self.remote, self.roots[index], project)
             own = [item for item in items if item.project and canonicalize_name(item.project) == project]
             if not own:

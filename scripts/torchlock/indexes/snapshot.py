@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from packaging.version import Version
 
 SCHEMA = 1
+# The folder beside those of the indexes that holds the facts of artifacts; no index has this name.
+FACTS = "facts"
 _KINDS: Mapping[str, type] = {
     **dict.fromkeys(("sha256", "metadata-sha256", "upload-time", "requires-python", "yanked"), str),
     **dict.fromkeys(("requires-dist", "provides-extra"), list),
@@ -151,7 +153,8 @@ class Snapshot:
 
     def pages(self) -> list[tuple[str, str]]:
         """Return the index and project of every recorded page, sorted."""
-        return sorted((path.parent.name, path.stem) for path in self.root.glob("*/*.json"))
+        found = [path for path in self.root.glob("*/*.json") if path.parent.name != FACTS]
+        return sorted((path.parent.name, path.stem) for path in found)
 
 
 def _read(path: Path, index: str, project: str) -> Page:

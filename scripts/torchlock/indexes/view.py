@@ -54,12 +54,16 @@ class View:
 
     def best(self, project: str, version: str) -> File:
         """Return the wheel of a version that an installer would take, with its hash and metadata known."""
+        return self.known(self.pick(project, version))
+
+    def pick(self, project: str, version: str) -> File:
+        """Return the wheel of a version that an installer would take, as it is recorded."""
         files = [file for file in self.files(project) if version_of(file.name) == version]
         if not files:
             where = f"{self.target.profile} on {self.target.platform}"
             raise SnapshotError(where, f"no wheel of {project} {version} for Python {self.target.python} there")
         rank = min(self._rank(file.name) for file in files)
-        return self.known(max((file for file in files if self._rank(file.name) == rank), key=_build))
+        return max((file for file in files if self._rank(file.name) == rank), key=_build)
 
     def reason(self) -> str | None:
         """Say which requirement has wheels, but none that this target may take; None where that is not so."""

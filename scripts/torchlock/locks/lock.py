@@ -17,13 +17,16 @@ from packaging.version import Version
 
 from torchlock.digest import Digest
 from torchlock.errors import LockError, StaleError
-from torchlock.locks import pylock
+from torchlock.locks import pylock, summary
 from torchlock.locks.pylock import LIMIT, SCHEMA, document, refuse
+from torchlock.locks.summary import Summary
 from torchlock.platforms import PLATFORMS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
+
+    from torchlock.profiles.line import Waiver
 
 FILE = "pylock.toml"
 WHEELS = pylock.WHEELS
@@ -50,7 +53,10 @@ class Artifact:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Lock:
-    """The artifacts of a profile on a platform, sorted by project, and what they were chosen from."""
+    """The artifacts of a profile on a platform, sorted by project, and what they were chosen from.
+
+    `facts` is what their bytes say, `exceptions` what the gate let pass on purpose, each an artifact of this lock.
+    """
 
     profile: str
     platform: str
@@ -59,6 +65,8 @@ class Lock:
     snapshot_digest: Digest
     resolvers: tuple[str, ...]
     artifacts: tuple[Artifact, ...]
+    facts: Summary
+    exceptions: tuple[Waiver, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "resolvers", tuple(sorted(self.resolvers)))
@@ -89,6 +97,8 @@ class Lock:
             snapshot_digest=_digest(own["snapshot-digest"], f"{where}: tool.torchlock.snapshot-digest"),
             resolvers=tuple(own["resolvers"]),
             artifacts=tuple(map(_artifact, value["packages"], places)),
+            facts=Summary.from_dict(own["facts"], f"{where}: tool.torchlock.facts"),
+            exceptions=summary.waivers(own["exceptions"], f"{where}: tool.torchlock.exceptions"),
         )
         _verify(lock, where)
         found, computed = _digest(own["digest"], f"{where}: tool.torchlock.digest"), lock.digest()
@@ -143,6 +153,8 @@ def _pylock(lock: Lock, digest: Digest | None) -> Mapping[str, Any]:
         "profile-digest": str(lock.profile_digest),
         "snapshot-digest": str(lock.snapshot_digest),
         "resolvers": list(lock.resolvers),
+        "exceptions": [item.to_dict() for item in lock.exceptions],
+        "facts": lock.facts.to_dict(),
     }
     if digest is not None:
         own["digest"] = str(digest)
@@ -216,6 +228,21 @@ def _verify(lock: Lock, where: str) -> None:
         if fitting.isdisjoint(parse_wheel_filename(artifact.filename)[3]):
             found = f"{artifact.filename} is for another platform, ABI or Python"
             refuse(f"{place}.wheels[0].path", found, f"a wheel for {lock.platform} and Python {lock.python}")
+    _verify_facts(lock, f"{where}: tool.torchlock")
+
+
+def _verify_facts(lock: Lock, place: str) -> None:
+    """Hold what is said of artifacts to the artifacts that are there."""
+    locked = {(artifact.project, artifact.sha256) for artifact in lock.artifacts}
+    projects = {project for project, _ in locked}
+    for key, names in lock.facts.projects.items():
+        for name in names:
+            if name not in projects:
+                refuse(f"{place}.facts.{key}", f"{name} is not in this lock", "packages of this lock alone")
+    for number, item in enumerate(lock.exceptions):
+        if (item.project, item.sha256) not in locked:
+            found = f"{item.project} with {item.sha256} is not in this lock"
+            refuse(f"{place}.exceptions[{number}]", found, "files of this lock alone")
 
 
 def _ordered(projects: Sequence[str], where: str) -> None:

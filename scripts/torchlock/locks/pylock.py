@@ -19,7 +19,7 @@ try:
 except ModuleNotFoundError:  # Python 3.10
     _toml = import_module("tomli")
 
-SCHEMA = 1
+SCHEMA = 2
 WHEELS = "wheels"
 LIMIT = 4 << 20
 # A real line is a file name and little more; the parser takes quadratic time for a long dotted key.
@@ -32,7 +32,7 @@ _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 _TOP = ("lock-version", "environments", "requires-python", "created-by", "packages", "tool")
 _PACKAGE = ("name", "version", "wheels", "tool")
 _WHEEL = ("upload-time", "path", "size", "hashes")
-_OWN: Mapping[str, type] = {"schema": int, "resolvers": list} | dict.fromkeys(
+_OWN: Mapping[str, type] = {"schema": int, "resolvers": list, "facts": dict, "exceptions": list} | dict.fromkeys(
     ("profile", "platform", "python", "profile-digest", "snapshot-digest", "digest"), str
 )
 
@@ -99,7 +99,8 @@ def _parsed(text: str, where: str) -> Mapping[str, Any]:
 
 def _strange(line: str) -> bool:
     """Tell whether a line has quotes of another kind than a lock's, or too many dots outside of them."""
-    return "'" in line or '"""' in line or _STRING.sub("", line).count(".") > DOTS_LIMIT
+    outside = _STRING.sub("", line)
+    return "'" in outside or '"""' in line or outside.count(".") > DOTS_LIMIT
 
 
 def _schema(value: Any, where: str) -> None:
@@ -133,9 +134,10 @@ def _own(table: Mapping[str, Any], types: Mapping[str, type], place: str) -> Non
     for key, kind in types.items():
         if key not in own:
             refuse(f"{place}.{key}", "is missing")
-        items = own[key] if kind is list else ()
+        items = own[key] if key == "resolvers" else ()
         if type(own[key]) is not kind or not all(type(item) is str for item in items):
-            refuse(f"{place}.{key}", repr(own[key])[:100], "strings" if kind is list else f"type {kind.__name__}")
+            expected = "strings" if key == "resolvers" else f"type {kind.__name__}"
+            refuse(f"{place}.{key}", repr(own[key])[:100], expected)
 
 
 def _wheel(wheel: Mapping[str, Any], place: str) -> None:

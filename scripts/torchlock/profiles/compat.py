@@ -16,13 +16,13 @@ from torchlock.profiles.document import show
 from torchlock.profiles.rules import PLAIN, Build, Driver, Rules, load
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from packaging.specifiers import SpecifierSet
 
     from torchlock.profiles.profile import Target
 
-__all__ = ["Driver", "Rules", "Violation", "after", "before", "chosen", "declared", "load", "minimum_driver"]
+__all__ = ["Driver", "Rules", "Violation", "after", "before", "chosen", "declared", "load", "minimum_driver", "refuse"]
 
 _GENERATION = re.compile(r"nvidia-[a-z0-9-]+-cu([0-9]{2})")
 _RUNTIME = re.compile(r"nvidia-cuda-runtime(-cu[0-9]{2})?")
@@ -42,12 +42,12 @@ class Violation:
 
 def before(target: Target, rules: Rules) -> None:
     """Refuse, before anything is resolved, pins that are known to break; raise GateError with all of them."""
-    _refuse(target, declared(target, rules))
+    refuse(target, declared(target, rules))
 
 
 def after(target: Target, packages: Mapping[str, str], rules: Rules) -> None:
     """Refuse a chosen set, project -> version, that is known to break; raise GateError with all of it."""
-    _refuse(target, chosen(target, packages, rules))
+    refuse(target, chosen(target, packages, rules))
 
 
 def minimum_driver(cuda: str, rules: Rules) -> Driver:
@@ -87,7 +87,8 @@ def chosen(target: Target, packages: Mapping[str, str], rules: Rules) -> tuple[V
     return (*missing, *_pairings(target, versions, rules), *_build(target, versions, rules), *specific)
 
 
-def _refuse(target: Target, violations: tuple[Violation, ...]) -> None:
+def refuse(target: Target, violations: Sequence[Violation]) -> None:
+    """Raise GateError with all violations, if there are any."""
     where = f"{target.source}: {target.profile} on {target.platform}"
     if len(violations) == 1:
         raise GateError(where, violations[0].found, violations[0].expected, violations[0].remedy)

@@ -10,6 +10,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
+from torchlock.digest import Digest
 from torchlock.platforms import PLATFORMS
 from torchlock.profiles.document import Node, show
 
@@ -20,7 +21,9 @@ VARIANTS = ("cpu", "cuda", "mps")
 
 _PYTHON = re.compile(r"3\.(0|[1-9][0-9]?)")
 _CUDA = re.compile(r"[1-9][0-9]?\.[0-9]{1,2}")
+_PROJECT = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _PARENTHESES = 20  # packaging reads nested markers by recursion
+_REASON = 300  # characters
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,6 +46,19 @@ class Wish:
         return Version(exact[0]) if whole and self.requirement.marker is None else None
 
 
+@dataclass(frozen=True, kw_only=True, slots=True, order=True)
+class Waiver:
+    """A deliberate exception of `exceptions:`: one file that the gate over facts lets pass, and why."""
+
+    project: str
+    sha256: Digest
+    reason: str
+
+    def to_dict(self) -> dict[str, str]:
+        """Return it as profiles and locks write it."""
+        return {"project": self.project, "sha256": self.sha256.hex, "reason": self.reason}
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Variant:
     """A variant as files write it; `builds` maps a platform to a version of torch and the alias of its index."""
@@ -63,6 +79,7 @@ class Line:
     numpy: str
     also: tuple[Wish, ...]
     indexes: Mapping[str, str]
+    exceptions: tuple[Waiver, ...]
     variants: Mapping[str, Variant]
 
 
@@ -82,7 +99,7 @@ def read_line(name: str, nodes: Mapping[str, Node], aliases: Collection[str]) ->
 
 def _own(node: Node, aliases: Collection[str]) -> Line:
     required = ("python", "torch", "numpy", "variants")
-    table = node.table((*required, "also", "indexes", "extends"), required)
+    table = node.table((*required, "also", "indexes", "exceptions", "extends"), required)
     torch = _version(table["torch"])
     variants = table["variants"].table(VARIANTS)
     if not variants:
@@ -93,6 +110,7 @@ def _own(node: Node, aliases: Collection[str]) -> Line:
         numpy=_version(table["numpy"]),
         also=_also(table),
         indexes=_indexes(table, aliases),
+        exceptions=_exceptions(table, ()),
         variants={name: _variant(name, item, torch, aliases) for name, item in variants.items()},
     )
 
@@ -123,7 +141,7 @@ def _extended(base: Line, node: Node, aliases: Collection[str]) -> Line:
         if pin in node.table():
             found = f"found {pin} in a file that extends a line"
             raise node.table()[pin].error(found, f"{pin} {getattr(base, pin)} of that line", "leave out extends")
-    table = node.table(("extends", "python", "also", "indexes", "variants"))
+    table = node.table(("extends", "python", "also", "indexes", "exceptions", "variants"))
     variants = dict(base.variants)
     if "variants" in table:
         named = table["variants"].table(tuple(base.variants))
@@ -135,6 +153,7 @@ def _extended(base: Line, node: Node, aliases: Collection[str]) -> Line:
         python=_python(table["python"]) if "python" in table else base.python,
         also=(*base.also, *_also(table)),
         indexes={**base.indexes, **_indexes(table, aliases)},
+        exceptions=_exceptions(table, base.exceptions),
         variants=variants,
     )
 
@@ -182,13 +201,40 @@ def _wish(node: Node) -> Wish:
 def _indexes(table: Mapping[str, Node], aliases: Collection[str]) -> Mapping[str, str]:
     found: dict[str, str] = {}
     for name, node in (table["indexes"].table() if "indexes" in table else {}).items():
-        project = canonicalize_name(name)
-        if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", project):
-            raise node.error(f"found {show(name)!r}", "the name of a project")
+        project = _project(node, name)
         if project in found:
             raise node.error(f"found {project} twice, in two spellings", "each project once")
         found[project] = node.choice(aliases, "index")
     return found
+
+
+def _exceptions(table: Mapping[str, Node], base: tuple[Waiver, ...]) -> tuple[Waiver, ...]:
+    """Read `exceptions:`, and join those of the line that is extended; sorted."""
+    found = {(item.project, item.sha256): item for item in base}
+    keys = ("project", "sha256", "reason")
+    for node in table["exceptions"].items() if "exceptions" in table else ():
+        item = node.table(keys, keys)
+        project, text = _project(item["project"], item["project"].text()), item["sha256"].text()
+        try:
+            sha256 = Digest(text)
+        except ValueError:
+            raise item["sha256"].error(f"found {show(text)}", "64 lower-case hexadecimal digits") from None
+        reason = item["reason"].text().strip()
+        if not reason or not reason.isprintable() or len(reason) > _REASON:
+            raise item["reason"].error(
+                f"found {show(reason) or 'nothing'}", f"one line of 1 to {_REASON} characters that says why"
+            )
+        if (project, sha256) in found:
+            raise node.error(f"found {project} with {sha256} twice", "each exception once")
+        found[project, sha256] = Waiver(project=project, sha256=sha256, reason=reason)
+    return tuple(sorted(found.values()))
+
+
+def _project(node: Node, name: str) -> str:
+    project = canonicalize_name(name)
+    if not _PROJECT.fullmatch(project):
+        raise node.error(f"found {show(name)!r}", "the name of a project")
+    return project
 
 
 def _platforms(node: Node, known: Iterable[str]) -> tuple[str, ...]:

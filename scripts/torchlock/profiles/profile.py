@@ -12,7 +12,7 @@ from packaging.utils import canonicalize_name
 from torchlock.digest import Digest
 from torchlock.errors import ProfileError
 from torchlock.profiles.document import Node, nearest, read, show
-from torchlock.profiles.line import VARIANTS, Line, read_line, requirements
+from torchlock.profiles.line import VARIANTS, Line, Waiver, read_line, requirements
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 RESERVED = ("defaults", "compat")
 DEFAULT = "pypi"  # the one index that may leave its address to the client library
+FACTS = "facts"  # the folder of facts lies beside those of the indexes
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -39,10 +40,11 @@ class Target:
     default_index: str
     cuda: str | None
     source: str
+    exceptions: tuple[Waiver, ...] = ()
 
     def digest(self) -> Digest:
-        """Return the digest of all that a resolver sees; the file that it stands in is not part of it."""
-        value = {
+        """Return the digest of all that decides about its lock; the file that it stands in is not part of it."""
+        value: dict[str, object] = {
             "profile": self.profile,
             "line": self.line,
             "variant": self.variant,
@@ -53,6 +55,8 @@ class Target:
             "default_index": self.default_index,
             "cuda": self.cuda,
         }
+        if self.exceptions:
+            value["exceptions"] = [item.to_dict() for item in self.exceptions]
         return Digest.of_json(value)
 
     def index_of(self, project: str) -> str:
@@ -135,6 +139,8 @@ def _defaults(node: Node) -> _Defaults:
 def _address(alias: str, node: Node) -> str | None:
     if not _NAME.fullmatch(alias):
         raise node.error(f"found the alias {show(alias)!r}", "a-z, 0-9, '.', '_' and '-'")
+    if alias == FACTS:
+        raise node.error(f"found the alias {FACTS}, which is the folder of facts", "another name")
     table = node.table(("address",), () if alias == DEFAULT else ("address",))
     if "address" not in table:
         return None
@@ -172,6 +178,7 @@ def _profile(name: str, line: Line, variant: str, default: str, source: str) -> 
             default_index=default,
             cuda=chosen.cuda,
             source=source,
+            exceptions=line.exceptions,
         )
         targets.append(target)
     return Profile(name=f"{name}-{variant}", line=name, variant=variant, targets=tuple(targets), source=source)

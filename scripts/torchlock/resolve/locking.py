@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 
 from torchlock.errors import ResolveError
 from torchlock.files import write_atomic
+from torchlock.gate import waivers
 from torchlock.locks import render
 from torchlock.locks.lock import FILE, Artifact, Lock, folder
 from torchlock.platforms import host
-from torchlock.profiles import compat
 from torchlock.resolve import RESOLVERS, resolve
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from torchlock.gate import Gate
     from torchlock.indexes.view import View
     from torchlock.profiles.profile import Target
-    from torchlock.profiles.rules import Rules
 
 
 def resolvers_for(target: Target, wanted: str | None) -> tuple[str, ...]:
@@ -34,18 +34,20 @@ def resolvers_for(target: Target, wanted: str | None) -> tuple[str, ...]:
     return (wanted,)
 
 
-def make(view: View, url: str, wanted: str | None, rules: Rules, previous: Lock | None) -> Lock:
+def make(view: View, url: str, wanted: str | None, gate: Gate, previous: Lock | None) -> Lock:
     """Resolve a target and return its lock; `url` is the simple root that serves the view.
 
-    The declared rules are asked before and after. Where the same inputs gave the same artifacts before, a resolver
-    that agreed then is still named: another machine's cross-check is not lost. Raise GateError, ResolveError or
-    SnapshotError.
+    The gate's declared rules are asked before and after, the facts of the wheels at the end. Where the same inputs
+    gave the same artifacts before, a resolver that agreed then is still named: another machine's cross-check is not
+    lost. Raise GateError, ResolveError or SnapshotError.
     """
     target = view.target
-    compat.before(target, rules)
+    gate.before(target)
     resolvers = resolvers_for(target, wanted)
     chosen = resolve(view, url, resolvers)
-    compat.after(target, chosen, rules)
+    gate.after(target, chosen)
+    artifacts = tuple(_artifact(view, project, version) for project, version in chosen.items())
+    gate.examine(view, artifacts)
     lock = Lock(
         profile=target.profile,
         platform=target.platform,
@@ -53,7 +55,9 @@ def make(view: View, url: str, wanted: str | None, rules: Rules, previous: Lock 
         profile_digest=target.digest(),
         snapshot_digest=view.digest(chosen),
         resolvers=resolvers,
-        artifacts=tuple(_artifact(view, project, version) for project, version in chosen.items()),
+        artifacts=artifacts,
+        facts=gate.summary(target.platform, artifacts),
+        exceptions=waivers(target, artifacts),
     )
     if wanted is None and previous is not None and _inputs(previous) == _inputs(lock):
         return replace(lock, resolvers=tuple(sorted({*resolvers, *previous.resolvers})))

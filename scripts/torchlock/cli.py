@@ -75,8 +75,8 @@ def make_locks(workspace: Workspace, options: argparse.Namespace) -> int:
     """Resolve, and write the locks: all of them or, where one is refused, none."""
     targets = workspace.targets(options.profiles)
     with exclusive(workspace.root / "lockfiles" / ".lock", workspace.reporter), serve() as index:
-        for target in targets:
-            sweep(workspace.lock_path(target).parent)
+        for folder in (*workspace.snapshot.root.glob("*"), *(workspace.lock_path(target).parent for target in targets)):
+            sweep(folder)
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             made = list(pool.map(lambda target: _make_lock(workspace, index, target), targets))
         for item in made:

@@ -193,7 +193,10 @@ def make_env(workspace: Workspace, options: argparse.Namespace) -> int:
     target = workspace.target(options.profile, python.platform.name, f"the platform of {python.path}")
     found = _check(workspace, target)
     built = workspace.environments.build(found, python)
-    print(f"{target.profile}: {len(found.artifacts)} packages of {target.platform} in {_shown(workspace, built)}")
+    print(
+        f"{target.profile}: {len(found.artifacts)} packages of {target.platform} in {_shown(workspace, built)}",
+        flush=True,
+    )
     return _smoke(workspace, target, options)
 
 

@@ -39,30 +39,30 @@ $(addprefix env-,$(NAMES)): env-%: $(TOOL) ; @$(TORCHLOCK) env $*
 ## smoke-<p>       | run the smoke script in envs/<p> again             REQUIRE=cuda|mps JSON=1
 $(addprefix smoke-,$(NAMES)): smoke-%: $(TOOL) ; @$(TORCHLOCK) smoke $*
 
-## fetch-<p>       | fill wheels/ beside the lock: an offline bundle     PLATFORM= STORE= MIRROR= WHEELHOUSE=
+## fetch-<p>       | fill wheels/ beside the lock: an offline bundle    PLATFORM= STORE= MIRROR= WHEELHOUSE=
 $(addprefix fetch-,$(NAMES)): fetch-%: $(TOOL) ; @$(TORCHLOCK) fetch $*
 
-## lock, lock-<p>  | resolve from the recorded indexes                  OFFLINE=1 RESOLVER=uv|pip-tools PLATFORM=
+## lock            | resolve from the recorded indexes (also lock-<p>)   OFFLINE=1 RESOLVER=uv|pip-tools PLATFORM=
 lock: $(TOOL) ; @$(TORCHLOCK) lock
 $(addprefix lock-,$(NAMES)): lock-%: $(TOOL) ; @$(TORCHLOCK) lock $*
 
-## update, update-<p> | record the indexes anew, then lock              PKG=name moves only that package
+## update          | record the indexes anew, then lock (also update-<p>)   PKG=name moves only that package
 update: $(TOOL) ; @$(TORCHLOCK) update
 $(addprefix update-,$(NAMES)): update-%: $(TOOL) ; @$(TORCHLOCK) update $*
 
-## import-index    | take recorded facts into the index snapshot        FACTS=file INDEX=alias SOURCE=name
+## import-index    | take recorded facts into the index snapshot         FACTS=file INDEX=alias SOURCE=name
 import-index: $(TOOL) ; @$(TORCHLOCK) import-index
 
 ## check           | profiles, locks, renderings and gates agree; no network (exit status 3: stale)
 check: $(TOOL) ; @$(TORCHLOCK) check
 
-## doctor          | what is wrong with any environment, and what mends it  PYTHON=path LOCK=pylock.toml JSON=1
+## doctor          | what is wrong with any environment and what mends it   PYTHON=path LOCK=pylock.toml JSON=1
 doctor: $(TOOL) ; @$(TORCHLOCK) doctor
 
-## matrix          | torch and NumPy: read from the wheels, seen    OBSERVE=1 tries what was never tried (AGAIN=1: all) with PYTHON=
+## matrix          | which NumPy works with which torch, read and seen     OBSERVE=1 AGAIN=1 PYTHON= JSON=1
 matrix: $(TOOL) ; @$(TORCHLOCK) matrix
 
-## diff-<p>        | what changed between two locks, in words           AGAINST=rev JSON=1
+## diff-<p>        | what changed between two locks, in words            AGAINST=rev JSON=1
 $(addprefix diff-,$(NAMES)): diff-%: $(TOOL) ; @$(TORCHLOCK) diff $*
 
 ## lint            | ruff and mypy, strict

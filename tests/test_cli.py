@@ -232,6 +232,16 @@ def test_settings_from_the_environment(project: Project, monkeypatch: pytest.Mon
     assert project.run("lock") == 1
 
 
+def test_sweeps_what_a_killed_lock_left(project: Project) -> None:
+    """Temporary files of a killed process, beside locks and in the snapshot, are gone after the next lock."""
+    assert project.locked() == 0
+    left = [project.lock / ".tmp-a", project.root / "lockfiles" / "index" / "pypi" / ".tmp-b"]
+    for path in left:
+        path.write_bytes(b"torn")
+    assert project.locked() == 0
+    assert not any(path.exists() for path in left)
+
+
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interrupted(project: Project, number: int, status: int) -> None:
     """Ctrl-C and SIGTERM end a fetch with 130 and 143, without a traceback, and the same command then succeeds."""

@@ -99,6 +99,13 @@ def test_passed(shop: Workshop, capfd: pytest.CaptureFixture[str]) -> None:
     assert shop.reporter.notes[-1] == f"the evidence of this run is in envs/{PROFILE}/evidence.json"
 
 
+def test_known_defect(shop: Workshop) -> None:
+    """A failure that the script knows as a defect of the build is kept in the evidence, and the run passes."""
+    known = {"id": "a.c", "status": "fail", "known": "its source"}
+    run(shop, {**PASSED, "checks": [*PASSED["checks"], known]})
+    assert known in kept(shop)["smoke"]["checks"]
+
+
 def test_canonical(shop: Workshop) -> None:
     """Evidence is JSON with sorted keys that ends in a newline, and the same for the same findings."""
     run(shop, PASSED)

@@ -80,8 +80,8 @@ def make_locks(workspace: Workspace, options: argparse.Namespace) -> int:
     """Resolve, and write the locks: all of them or, where one is refused, none."""
     targets, gate = workspace.targets(options.profiles), workspace.gate
     with exclusive(workspace.root / "lockfiles" / ".lock", workspace.reporter), serve() as index:
-        for target in targets:
-            sweep(workspace.lock_path(target).parent)
+        for folder in (*workspace.snapshot.root.glob("*"), *(workspace.lock_path(target).parent for target in targets)):
+            sweep(folder)
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             made = list(pool.map(lambda target: _make_lock(workspace, index, target, gate), targets))
         for item in made:
@@ -196,7 +196,10 @@ def make_env(workspace: Workspace, options: argparse.Namespace) -> int:
         needs = preflight(target.profile, found.facts, machine.look(), required=options.require == "cuda")
         workspace.reporter.note(needs)
     built = workspace.environments.build(found, python)
-    print(f"{target.profile}: {len(found.artifacts)} packages of {target.platform} in {_shown(workspace, built)}")
+    print(
+        f"{target.profile}: {len(found.artifacts)} packages of {target.platform} in {_shown(workspace, built)}",
+        flush=True,
+    )
     return _smoke(workspace, target, options)
 
 

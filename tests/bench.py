@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -23,16 +24,25 @@ sys.path.insert(0, str(ROOT / "scripts"))
 
 from uv import find_uv_bin  # noqa: E402 - the path must be right first
 
+from torchlock.facts.cache import Cache  # noqa: E402
+from torchlock.gate.source import Source  # noqa: E402
+from torchlock.indexes.record import Recorder  # noqa: E402
 from torchlock.indexes.server import serve  # noqa: E402
 from torchlock.locks.lock import FILE, folder  # noqa: E402
+from torchlock.network.remote import Remote  # noqa: E402
 from torchlock.platforms import PLATFORMS, host  # noqa: E402
 from torchlock.process import clean_environment  # noqa: E402
 from torchlock.reporter import Silent  # noqa: E402
+from torchlock.storage.fetch import Fetcher  # noqa: E402
+from torchlock.storage.store import Store  # noqa: E402
 from torchlock.workspace import Settings, Workspace  # noqa: E402
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
+    import requests
+
+    from torchlock.network.budget import Budget
     from torchlock.profiles.profile import Target
 
 PROFILE = "torch2.2-cuda"
@@ -43,6 +53,8 @@ import sys; sys.path.insert(0, "scripts")
 from pathlib import Path
 from torchlock import interpreter
 from torchlock.reporter import Silent
+from torchlock.storage.fetch import Fetcher  # noqa: E402
+from torchlock.storage.store import Store  # noqa: E402
 from torchlock.workspace import Settings, Workspace
 work = Workspace(Path.cwd(), Settings(store=sys.argv[1], envs=sys.argv[2]), Silent())
 target = work.catalogue.find(sys.argv[3]).targets[0]
@@ -83,6 +95,12 @@ class Row:
             if process.returncode != 0:
                 errors.seek(0)
                 sys.exit(f"{self.name}: exit status {process.returncode}\n{errors.read()[-2000:]}")
+
+    def time(self, work: Callable[[], object]) -> None:
+        """Time a piece of this process's own work once more."""
+        start = time.perf_counter()
+        work()
+        self.seconds.append(time.perf_counter() - start)
 
     @property
     def median(self) -> float:
@@ -194,6 +212,42 @@ def bench_environments(workspace: Workspace) -> None:
         show(f"Warm environment of {PROFILE}", warm, base, "plain uv plus verification")
 
 
+class _Counted(Remote):
+    """A network that counts the bytes of the ranges that it reads."""
+
+    moved = 0
+
+    @contextmanager
+    def range(self, url: str, wanted: str, budget: Budget) -> Iterator[tuple[requests.Response, Iterator[bytes]]]:
+        """Ask for one range, counting."""
+        with super().range(url, wanted, budget) as (response, blocks):
+            yield response, self._count(blocks)
+
+    def _count(self, blocks: Iterator[bytes]) -> Iterator[bytes]:
+        for block in blocks:
+            self.moved += len(block)
+            yield block
+
+
+def bench_facts(workspace: Workspace) -> None:
+    """Read the facts of the largest wheel by range and from the cache, against fetching it."""
+    lock = workspace.lock(workspace.catalogue.find(PROFILE).targets[0])
+    wheel = max(lock.artifacts, key=lambda item: item.size or 0)
+    ranged, cached, whole = Row("facts by HTTP range"), Row("facts from the cache"), Row("fetching the wheel")
+    moved = 0
+    for _ in range(WARM_ROUNDS):
+        with tempfile.TemporaryDirectory(dir=workspace.store.root.parent, prefix="torchlock-bench-") as name:
+            remote, cache = _Counted(), Cache(root=Path(name, "facts"))
+            recorder = Recorder(workspace.snapshot, remote, workspace.roots, Silent())
+            ranged.time(partial(Source(cache, Silent(), None, recorder), wheel))
+            cached.time(partial(cache.get, wheel.sha256))
+            moved = remote.moved
+            fetcher = Fetcher(Store(Path(name)), Remote(), workspace.roots)
+            whole.time(partial(fetcher.fetch, [wheel]))
+    title = f"Facts of {wheel.filename}: {moved / 1e6:.1f} MB of {(wheel.size or 0) / 1e6:.0f} MB moved"
+    show(title, [ranged, cached, whole], whole.median, "fetching it")
+
+
 def _install(here: Path, tool: str, requirements: Path) -> list[str]:
     """Return a command that makes a fresh environment and installs into it, as a user of that tool would."""
     env, uv = here / tool / "env", find_uv_bin()
@@ -206,12 +260,13 @@ def _install(here: Path, tool: str, requirements: Path) -> list[str]:
 
 
 def main() -> None:
-    """Run both benchmarks."""
+    """Run all benchmarks."""
     workspace = Workspace(ROOT, Settings(offline=True), Silent())
     bench_locks(workspace)
     if not COLD_ROUNDS:
-        print("\nCold and warm environments: not run (COLD=0)")  # noqa: T201 - this script's result
+        print("\nFacts and environments: not run (COLD=0)")  # noqa: T201 - this script's result
         return
+    bench_facts(workspace)
     bench_environments(workspace)
 
 

@@ -14,6 +14,8 @@ T = TypeVar("T")
 
 # How long a thread that waits for the network is waited for at the end, in seconds.
 PATIENCE = 2.0
+# A signal that arrives just before an endless wait would not be seen until it ends: look up so often, in seconds.
+GLANCE = 0.1
 
 
 class StoppedError(Exception):
@@ -50,7 +52,8 @@ class Crew(Generic[T]):
         try:
             for thread in threads:
                 thread.start()
-            self._over.wait()
+            while not self._over.wait(GLANCE):
+                pass
         finally:
             self._end(threads)
         if self._failure is not None:

@@ -15,13 +15,16 @@ from torchlock.resolve.child import answer
 if TYPE_CHECKING:
     from torchlock.profiles.profile import Target
 
+# Looked up while there is one thread: sysconfig, which it asks, is not safe for a first use by several.
+UV = find_uv_bin()
+
 
 def resolve(target: Target, url: str) -> str:
     """Return uv's answer as `name==version` lines; raise ResolveError with its own words."""
     with tempfile.TemporaryDirectory(prefix="torchlock-uv-") as name:
         folder = Path(name)
         command = [
-            find_uv_bin(), "pip", "compile", "-",
+            UV, "pip", "compile", "-",
             "--no-config", "--quiet", "--color", "never", "--cache-dir", str(folder / "cache"), "--default-index", url,
             "--python-platform", PLATFORMS[target.platform].uv, "--python-version", target.python,
             "--python", sys.executable, "--no-python-downloads",

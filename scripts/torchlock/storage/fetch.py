@@ -6,8 +6,6 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
-from pypi_simple import ACCEPT_JSON_PREFERRED
-
 from torchlock import files
 from torchlock.digest import Digest
 from torchlock.errors import NetworkError, StoreError
@@ -136,7 +134,7 @@ class Fetcher:
             raise NetworkError(where, "this index has no address", f"one of {known}", "name it in environments/")
         page = f"{root.rstrip('/')}/{artifact.project}/"
         try:
-            answer = self._remote.get(page, accept=ACCEPT_JSON_PREFERRED, limit=simple.LIMIT, budget=budget)
+            answer = self._remote.get(page, accept=simple.ACCEPT, limit=simple.LIMIT, budget=budget)
             listed = simple.parse(answer, artifact.project)
         except NetworkError as error:
             raise NetworkError(where, f"{error.where}: {error.found}", error.expected, error.remedy) from error

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from pypi_simple import DistributionPackage
 
+    from torchlock.network.budget import Budget
     from torchlock.network.remote import Answer, Remote
 
 # JSON (PEP 691) rather than HTML, and its own type rather than the plain one.
@@ -34,9 +35,14 @@ def roots(indexes: Mapping[str, str | None], mirrors: Mapping[str, str]) -> dict
     return {alias: mirrors.get(alias) or address or PYPI_SIMPLE_ENDPOINT for alias, address in indexes.items()}
 
 
-def listing(remote: Remote, root: str, project: str) -> list[DistributionPackage]:
+def address(root: str, project: str) -> str:
+    """Return the URL of a project's page under a simple root (PEP 503)."""
+    return f"{root.rstrip('/')}/{project}/"
+
+
+def listing(remote: Remote, root: str, project: str, budget: Budget | None = None) -> list[DistributionPackage]:
     """Read the page of a project under a simple root; raise NetworkError where there is none or it is malformed."""
-    return parse(remote.get(f"{root.rstrip('/')}/{project}/", accept=ACCEPT, limit=LIMIT), project)
+    return parse(remote.get(address(root, project), accept=ACCEPT, limit=LIMIT, budget=budget), project)
 
 
 def parse(answer: Answer, project: str) -> list[DistributionPackage]:

@@ -132,17 +132,16 @@ class Fetcher:
         if root is None:
             known = ", ".join(sorted(self._addresses))
             raise NetworkError(where, "this index has no address", f"one of {known}", "name it in environments/")
-        page = f"{root.rstrip('/')}/{artifact.project}/"
         try:
-            answer = self._remote.get(page, accept=simple.ACCEPT, limit=simple.LIMIT, budget=budget)
-            listed = simple.parse(answer, artifact.project)
+            listed = simple.listing(self._remote, root, artifact.project, budget)
         except NetworkError as error:
             raise NetworkError(where, f"{error.where}: {error.found}", error.expected, error.remedy) from error
         for item in listed:
             if item.filename == artifact.filename:
                 self._judge(artifact, item, where)
                 return item
-        raise NetworkError(where, f"not listed at {redact(page)} (moved or removed)", "", _MIRROR)
+        page = redact(simple.address(root, artifact.project))
+        raise NetworkError(where, f"not listed at {page} (moved or removed)", "", _MIRROR)
 
     def _judge(self, artifact: Artifact, item: DistributionPackage, where: str) -> None:
         """Refuse a file that was replaced on its index; note one that was yanked."""

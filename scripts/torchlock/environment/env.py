@@ -164,11 +164,6 @@ def verify(env: Path, reporter: Reporter) -> list[str]:
     return manifest.verify(env, manifest.read(env), reporter)
 
 
-def python_of(env: Path) -> Path:
-    """Return the interpreter of an environment that torchlock built."""
-    return env / manifest.read(env).layout.python
-
-
 def summary(issues: Sequence[str]) -> str:
     """Return the first issue and how many more there are."""
     return issues[0] + (f" (and {len(issues) - 1} more)" if len(issues) > 1 else "")

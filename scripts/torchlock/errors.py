@@ -70,3 +70,19 @@ class EnvError(TorchlockError):
 
 class SmokeError(TorchlockError):
     """The smoke script failed."""
+
+
+class ImageError(TorchlockError):
+    """An image, a layer or a base is not what it must be."""
+
+
+class RegistryError(NetworkError):
+    """A container registry refused, or answered with something that is not to be trusted."""
+
+
+class EngineError(TorchlockError):
+    """Docker is not here, or does not do what it was asked."""
+
+
+class CondaError(TorchlockError):
+    """A conda channel, lock or environment is not what it must be."""

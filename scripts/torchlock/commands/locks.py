@@ -1,0 +1,134 @@
+"""Verbs of locks: list, resolve, record anew, import, check, compare."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torchlock import check, diff
+from torchlock.errors import StaleError, TorchlockError
+from torchlock.files import exclusive, sweep
+from torchlock.gate import remarks
+from torchlock.indexes import importer
+from torchlock.indexes.server import LoopbackIndex, serve
+from torchlock.resolve import locking
+
+if TYPE_CHECKING:
+    import argparse
+
+    from torchlock.gate import Gate
+    from torchlock.locks.lock import Lock
+    from torchlock.profiles.profile import Target
+    from torchlock.workspace import Workspace
+
+
+def profiles(workspace: Workspace, options: argparse.Namespace) -> int:
+    """List the profiles, their platforms and the state of their locks."""
+    rows = [("PROFILE", "PLATFORM", "REQUIRES", "LOCK")]
+    rows += [
+        (target.profile, target.platform, ", ".join(target.requirements), _state(workspace, target))
+        for target in workspace.targets(options.profiles)
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    return 0
+
+
+def make_locks(workspace: Workspace, options: argparse.Namespace) -> int:
+    """Resolve, and write the locks: all of them or, where one is refused, none."""
+    targets, gate = workspace.targets(options.profiles), workspace.gate
+    with exclusive(workspace.root / "lockfiles" / ".lock", workspace.reporter), serve() as index:
+        for folder in (*workspace.snapshot.root.glob("*"), *(workspace.lock_path(target).parent for target in targets)):
+            sweep(folder)
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            made = list(pool.map(lambda target: _make_lock(workspace, index, target, gate), targets))
+        for item in made:
+            state = "written" if locking.write(item, workspace.root) else "unchanged"
+            who = " and ".join(item.resolvers) + (" agree" if len(item.resolvers) > 1 else " alone")
+            parts = [f"{len(item.artifacts)} packages", who, state, *remarks(item)]
+            print(f"{item.profile} {item.platform}: {', '.join(parts)}")
+    return 0
+
+
+def _make_lock(workspace: Workspace, index: LoopbackIndex, target: Target, gate: Gate) -> Lock:
+    view = workspace.view(target)
+    try:
+        previous = workspace.lock(target)
+    except TorchlockError:
+        previous = None
+    return locking.make(view, index.add(view), workspace.settings.resolver, gate, previous)
+
+
+def update(workspace: Workspace, options: argparse.Namespace) -> int:
+    """Record the indexes anew (one package's pages with --pkg), then lock."""
+    if workspace.settings.offline:
+        raise TorchlockError("update", "reads the indexes over the network", "OFFLINE= unset", "make lock OFFLINE=1")
+    pages = [page for page in workspace.snapshot.pages() if options.pkg in {None, page[1]}]
+    if not pages:
+        raise TorchlockError("lockfiles/index", f"holds no page of {options.pkg}", remedy="make lock")
+    failed = []
+    with exclusive(workspace.root / "lockfiles" / ".lock", workspace.reporter):
+        for name, project in pages:
+            try:
+                workspace.recorder.refresh(name, project)
+            except TorchlockError as error:
+                failed.append(error)
+    status = make_locks(workspace, options)
+    for why in failed:
+        print(f"torchlock: kept as it was recorded: {why}", file=sys.stderr)
+    return 1 if failed else status
+
+
+def import_index(workspace: Workspace, options: argparse.Namespace) -> int:
+    """Take recorded facts of an index into the snapshot, with the evidence of each record."""
+    with exclusive(workspace.root / "lockfiles" / ".lock", workspace.reporter):
+        found = importer.import_index(Path(options.facts), options.source, options.index, workspace.snapshot)
+    for project, count in found.items():
+        print(f"{options.index}: {project}: {count} wheels imported")
+    return 0
+
+
+def check_all(workspace: Workspace, options: argparse.Namespace) -> int:
+    """Check profiles, locks, renderings and gates against each other, offline; tell stale (3) from broken (1)."""
+    errors: list[TorchlockError] = []
+    for target in workspace.targets(options.profiles):
+        try:
+            print(f"{target.profile} {target.platform}: {', '.join(['good', *remarks(workspace.check(target))])}")
+        except TorchlockError as error:
+            errors.append(error)
+            print(
+                f"{target.profile} {target.platform}: {'stale' if isinstance(error, StaleError) else 'broken'}: {error}"
+            )
+    if not options.profiles:
+        check.check_folder(workspace.root, workspace.catalogue)
+    return max((error.status for error in errors), key=lambda status: status == 1, default=0)
+
+
+def _state(workspace: Workspace, target: Target) -> str:
+    try:
+        found = workspace.check(target)
+    except StaleError:
+        return "stale" if workspace.lock_path(target).exists() else "none"
+    except TorchlockError as error:
+        return f"broken: {error}"
+    return ", ".join(["good", *remarks(found)])
+
+
+def show_diff(workspace: Workspace, options: argparse.Namespace) -> int:
+    """Say what changed in a profile's locks since a revision."""
+    revision = options.against or "HEAD"
+    paths = {workspace.lock_path(target): target for target in workspace.targets([options.profile])}
+    found = [
+        diff.diff(diff.at_revision(workspace.root, revision, path), workspace.lock(target))
+        for path, target in paths.items()
+    ]
+    if options.json:
+        print(json.dumps([item.to_json() for item in found], indent=2, sort_keys=True))
+    else:
+        print("\n\n".join("\n".join(item.lines()) for item in found))
+    return 0

@@ -16,6 +16,7 @@ $(foreach name,AGAIN AGAINST ENVS FACTS INDEX SOURCE JSON LOCK MIRROR OBSERVE OF
 PYTHON3 ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3.14 python3.10 python3,$(shell command -v $(name))))
 digest = $(firstword $(shell cksum < $(1)))
 TOOL := .venv/tool-$(call digest,requirements.txt)
+CONDALOCK := .venv/conda-$(call digest,requirements-conda.txt)
 DEV := .venv/dev-$(call digest,requirements-dev.txt)
 INSTALL := .venv/bin/python -m pip install -qq --disable-pip-version-check --no-deps --require-hashes --only-binary :all:
 TORCHLOCK := .venv/bin/python scripts/torchlock
@@ -25,6 +26,7 @@ PYTEST := .venv/bin/python -m pytest
 .PHONY: $(foreach verb,env lock update diff fetch smoke,$(addprefix $(verb)-,$(NAMES)))
 
 $(TOOL): ; @echo "preparing .venv with $(PYTHON3)" && $(PYTHON3) -m venv --clear .venv && $(INSTALL) -r requirements.txt && touch $@
+$(CONDALOCK): $(TOOL) ; @$(INSTALL) -r requirements-conda.txt && touch $@
 $(DEV): $(TOOL) ; @$(INSTALL) -r requirements-dev.txt && touch $@
 
 ## help            | list the targets
@@ -82,7 +84,7 @@ bench: $(DEV) ; @.venv/bin/python tests/bench.py
 
 ## deps            | lock the tool's own dependencies anew
 UVPC := .venv/bin/uv pip compile --quiet --no-config --universal --python-version 3.10 --generate-hashes --no-header --no-annotate --only-binary :all: --upgrade pyproject.toml
-deps: $(TOOL) ; @$(UVPC) -o requirements.txt && $(UVPC) --group dev -c requirements.txt -o requirements-dev.txt
+deps: $(TOOL) ; @$(UVPC) -o requirements.txt && $(UVPC) --group conda -c requirements.txt -o requirements-conda.txt && $(UVPC) --group dev -c requirements-conda.txt -o requirements-dev.txt
 
 ## clean           | remove environments, fetched wheels and the tool's own .venv (never the store)
 clean: ; rm -rf envs .venv lockfiles/*/*/wheels

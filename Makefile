@@ -10,7 +10,7 @@ VARIANTS := cpu cuda mps
 NAMES := $(VARIANTS) $(foreach line,$(LINES),$(addprefix $(line)-,$(VARIANTS)))
 
 # Settings reach the tool as environment variables, never through a shell's command line.
-$(foreach name,AGAIN AGAINST ENVS FACTS INDEX SOURCE JSON LOCK MIRROR OBSERVE OFFLINE PKG PLATFORM PYTHON REQUIRE RESOLVER STORE WHEELHOUSE,$(eval export TORCHLOCK_$(name) = $$($(name))))
+$(foreach name,AGAIN AGAINST BASE CHANNELS CONDA DEBIAN ENVS EVIDENCE IMAGES MOUNT REGISTRY UPDATE FACTS INDEX SOURCE JSON LOCK MIRROR OBSERVE OFFLINE PKG PLATFORM PYTHON REQUIRE RESOLVER SCRIPTS STORE WHEELHOUSE,$(eval export TORCHLOCK_$(name) = $$($(name))))
 
 # The tool's own environment, made again when the digest of what is locked for it changes (never by file times).
 PYTHON3 ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3.14 python3.10 python3,$(shell command -v $(name))))
@@ -22,8 +22,8 @@ INSTALL := .venv/bin/python -m pip install -qq --disable-pip-version-check --no-
 TORCHLOCK := .venv/bin/python scripts/torchlock
 PYTEST := .venv/bin/python -m pytest
 
-.PHONY: help profiles lock update import-index check matrix doctor lint format test test-e2e bench deps clean
-.PHONY: $(foreach verb,env lock update diff fetch smoke,$(addprefix $(verb)-,$(NAMES)))
+.PHONY: help profiles lock update import-index import-channels check base flavours matrix doctor lint format test test-e2e bench deps clean
+.PHONY: $(foreach verb,env lock update diff fetch smoke image load smoke-image push pull conda-env conda-smoke conda-drift,$(addprefix $(verb)-,$(NAMES)))
 
 $(TOOL): ; @echo "preparing .venv with $(PYTHON3)" && $(PYTHON3) -m venv --clear .venv && $(INSTALL) -r requirements.txt && touch $@
 $(CONDALOCK): $(TOOL) ; @$(INSTALL) -r requirements-conda.txt && touch $@
@@ -45,18 +45,51 @@ $(addprefix smoke-,$(NAMES)): smoke-%: $(TOOL) ; @$(TORCHLOCK) smoke $*
 $(addprefix fetch-,$(NAMES)): fetch-%: $(TOOL) ; @$(TORCHLOCK) fetch $*
 
 ## lock            | resolve from the recorded indexes (also lock-<p>)   OFFLINE=1 RESOLVER=uv|pip-tools PLATFORM=
-lock: $(TOOL) ; @$(TORCHLOCK) lock
-$(addprefix lock-,$(NAMES)): lock-%: $(TOOL) ; @$(TORCHLOCK) lock $*
+lock: $(CONDALOCK) ; @$(TORCHLOCK) lock
+$(addprefix lock-,$(NAMES)): lock-%: $(CONDALOCK) ; @$(TORCHLOCK) lock $*
 
 ## update          | record the indexes anew, then lock (also update-<p>)   PKG=name moves only that package
-update: $(TOOL) ; @$(TORCHLOCK) update
-$(addprefix update-,$(NAMES)): update-%: $(TOOL) ; @$(TORCHLOCK) update $*
+update: $(CONDALOCK) ; @$(TORCHLOCK) update
+$(addprefix update-,$(NAMES)): update-%: $(CONDALOCK) ; @$(TORCHLOCK) update $*
 
 ## import-index    | take recorded facts into the index snapshot         FACTS=file INDEX=alias SOURCE=name
 import-index: $(TOOL) ; @$(TORCHLOCK) import-index
 
+## import-channels | take recorded conda channels into the snapshot      FACTS=folder
+import-channels: $(CONDALOCK) ; @$(TORCHLOCK) import-channels
+
 ## check           | profiles, locks, renderings and gates agree; no network (exit status 3: stale)
 check: $(TOOL) ; @$(TORCHLOCK) check
+
+## image-<p>       | the OCI image images/<p>-<platform>, its digest known in advance    PLATFORM= BASE= AGAIN=1
+$(addprefix image-,$(NAMES)): image-%: $(TOOL) ; @$(TORCHLOCK) image $*
+
+## load-<p>        | load the image into Docker, by its digest           PLATFORM=
+$(addprefix load-,$(NAMES)): load-%: $(TOOL) ; @$(TORCHLOCK) load $*
+
+## smoke-image-<p> | run the smoke script in a container of the image    PLATFORM= REQUIRE=cuda JSON=1
+$(addprefix smoke-image-,$(NAMES)): smoke-image-%: $(TOOL) ; @$(TORCHLOCK) smoke-image $*
+
+## push-<p>        | push the image by its digest                        REGISTRY=host/repository EVIDENCE=1 MOUNT=
+$(addprefix push-,$(NAMES)): push-%: $(TOOL) ; @$(TORCHLOCK) push $*
+
+## pull-<p>        | pull the image by its committed digest, verified    REGISTRY=host/repository PLATFORM=
+$(addprefix pull-,$(NAMES)): pull-%: $(TOOL) ; @$(TORCHLOCK) pull $*
+
+## base            | build what images stand on from its locked packages    UPDATE=1 BASE= PLATFORM= DEBIAN=
+base: $(TOOL) ; @$(TORCHLOCK) base
+
+## conda-env-<p>   | the same profile from conda channels, in envs/conda-<p>, smoked    MIRROR= OFFLINE=1 SCRIPTS=skip
+$(addprefix conda-env-,$(NAMES)): conda-env-%: $(CONDALOCK) ; @$(TORCHLOCK) conda-env $*
+
+## conda-smoke-<p> | run the smoke script in envs/conda-<p> again
+$(addprefix conda-smoke-,$(NAMES)): conda-smoke-%: $(TOOL) ; @$(TORCHLOCK) conda-smoke $*
+
+## conda-drift-<p> | what has moved in envs/conda-<p> since it was locked    JSON=1
+$(addprefix conda-drift-,$(NAMES)): conda-drift-%: $(TOOL) ; @$(TORCHLOCK) conda-drift $*
+
+## flavours        | what differs between the wheels and the conda packages of the profiles   JSON=1
+flavours: $(TOOL) ; @$(TORCHLOCK) flavours
 
 ## doctor          | what is wrong with any environment and what mends it   PYTHON=path LOCK=pylock.toml JSON=1
 doctor: $(TOOL) ; @$(TORCHLOCK) doctor

@@ -22,7 +22,7 @@ def package(name: str, modules: str) -> list[str]:
 FLOORS = (
     ("errors", "digest", "reporter", "files", "process", "platforms"),
     (
-        *package("profiles", "document line profile rules compat"),
+        *package("profiles", "document conda line profile rules compat"),
         *package("locks", "pylock summary lock render"),
     ),
     (
@@ -33,12 +33,25 @@ FLOORS = (
         *package("facts", "facts libraries binary read cache"),
         *("gate.source", "gate.examination", "gate.neighbour", "gate"),
         "interpreter",
+        *package("oci", "document descriptor manifest blobs layout"),
+        *package(
+            "registry",
+            "reference credentials wire tokens client documents presence download upload pull push referrers",
+        ),
     ),
     (
         *("resolve.child", "resolve.uv", "resolve.piptools", "resolve", "resolve.locking"),
         *package("environment", "placement manifest installation env trial"),
         *("matrix.cells", "matrix.rendering", "matrix.record", "matrix.prediction", "matrix.observation", "matrix"),
         *("check", "diff"),
+        *package("layers", "tar stream layer installed order headers reading unpacked bytecode"),
+        *package("base", "declaration packages workshop child apt rewriting debian remote image"),
+        *package("images", "licences application config inputs known image build difference committed index"),
+        *package(
+            "conda",
+            "values metadata document explicit channels spec solver listing adapter reach fetching recording gating"
+            " locking packages prefix linking installation trial drift flavours difference agreement",
+        ),
     ),
     (
         "preflight",
@@ -48,7 +61,15 @@ FLOORS = (
             " examination report",
         ),
     ),
-    ("console", "workspace", *package("commands", "locks environments"), "arguments", "cli", "__main__"),
+    (
+        *package("engine", "docker archive loading report container evidence"),
+        "console",
+        "workspace",
+        *package(
+            "commands", "conda conda_env locks environments bases cache images layouts containers registries checks"
+        ),
+        *("arguments", "cli", "__main__"),
+    ),
 )
 PRINTING = {"cli", "console", "__main__"}
 ORDER = [name for floor in FLOORS for name in floor]

@@ -14,6 +14,7 @@ from torchlock import check as module
 from torchlock.digest import Digest
 from torchlock.errors import LockError, StaleError, TorchlockError
 from torchlock.platforms import PLATFORMS, host
+from torchlock.profiles.conda import CondaProfile
 from torchlock.profiles.line import Waiver
 from torchlock.profiles.profile import Catalogue, Profile, Target
 
@@ -236,20 +237,33 @@ def test_foreign_file(place: Path, tmp_path: Path) -> None:
     assert f"{PLACE}: torchlock did not write notes, pylock.old.toml; expected" in refused(LockError, tmp_path)
 
 
-def catalogue() -> Catalogue:
+CONDA = CondaProfile(profile="torch2.2-cpu", variant="cpu", channels=("main",), targets=(), source=TARGET.source)
+
+
+def catalogue(conda: CondaProfile | None = None) -> Catalogue:
     """Return the catalogue of the one profile, for two platforms."""
     targets = (TARGET, replace(TARGET, platform="win-64"))
-    profile = Profile(name="torch2.2-cpu", line="torch2.2", variant="cpu", targets=targets, source=TARGET.source)
+    profile = Profile(
+        name="torch2.2-cpu", line="torch2.2", variant="cpu", targets=targets, source=TARGET.source, conda=conda
+    )
     return Catalogue(profiles={profile.name: profile}, default_line="torch2.2", indexes={"pypi": None})
 
 
 def test_folder_passes(place: Path, tmp_path: Path) -> None:
-    """The folders of profiles, the snapshot, frozen sets and conda's lock are where they belong."""
-    for name in ("index/pypi", "frozen/v1", "torch2.2-cpu/win-64"):
+    """The folders of profiles, the snapshot, frozen sets, an index of images and conda's files belong there."""
+    for name in ("index/pypi", "frozen/v1", "torch2.2-cpu/win-64", "torch2.2-cpu/conda"):
         (tmp_path / "lockfiles" / name).mkdir(parents=True)
-    (tmp_path / "lockfiles" / "torch2.2-cpu" / "conda-lock.yml").touch()
+    for name in ("conda-lock.yml", "conda-linux-64.lock", "image-index.json"):
+        (tmp_path / "lockfiles" / "torch2.2-cpu" / name).touch()
     (tmp_path / "lockfiles" / ".lock").touch()
-    module.check_folder(tmp_path, catalogue())
+    module.check_folder(tmp_path, catalogue(CONDA))
+
+
+def test_folder_without_conda(place: Path, tmp_path: Path) -> None:
+    """What conda-lock left of a profile that has no conda environment any more is too many."""
+    (tmp_path / "lockfiles" / "torch2.2-cpu" / "conda-lock.yml").touch()
+    with pytest.raises(LockError, match=r"lockfiles/torch2\.2-cpu/conda-lock\.yml: no profile asks for it"):
+        module.check_folder(tmp_path, catalogue())
 
 
 def test_folder_without_locks(tmp_path: Path) -> None:

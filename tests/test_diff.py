@@ -13,6 +13,7 @@ import locks
 from torchlock.diff import at_revision, diff
 from torchlock.digest import Digest
 from torchlock.errors import LockError
+from torchlock.locks.lock import Lock
 from torchlock.locks.summary import Summary
 from torchlock.profiles.line import Waiver
 
@@ -171,16 +172,21 @@ def project(tmp_path: Path) -> Path:
 PYLOCK = ("lockfiles", "torch2.2-cpu", "linux-64", "pylock.toml")
 
 
+def lock_at(root: Path, rev: str, path: Path) -> Lock:
+    """Read the lock that a file was at a revision, as the verb does."""
+    return Lock.from_toml(*at_revision(root, rev, path))
+
+
 def test_at_revision(project: Path) -> None:
     """The lock of a revision is read from git, not from the working tree."""
-    assert at_revision(project, "HEAD", project.joinpath(*PYLOCK)) == locks.make()
+    assert lock_at(project, "HEAD", project.joinpath(*PYLOCK)) == locks.make()
 
 
 @pytest.mark.parametrize("rev", ["--output=x", "-h", "HEAD\n", "a\0b"])
 def test_revision_is_no_option(rev: str, project: Path) -> None:
     """What git would take for an option, or cannot be a name, is refused before git sees it."""
     with pytest.raises(LockError) as caught:
-        at_revision(project, rev, project.joinpath(*PYLOCK))
+        lock_at(project, rev, project.joinpath(*PYLOCK))
     assert caught.value.found == repr(rev)
     assert not (project / "x").exists()
 
@@ -189,7 +195,7 @@ def test_revision_is_no_option(rev: str, project: Path) -> None:
 def test_no_such_revision(rev: str, project: Path) -> None:
     """A revision that is not there is refused by its name."""
     with pytest.raises(LockError) as caught:
-        at_revision(project, rev, project.joinpath(*PYLOCK))
+        lock_at(project, rev, project.joinpath(*PYLOCK))
     assert str(caught.value) == (
         f"AGAINST: {rev!r} is no commit of this repository; expected a revision of git such as HEAD~1; "
         "try: git log --oneline"
@@ -200,7 +206,7 @@ def test_not_in_revision(project: Path) -> None:
     """A lock that a revision does not have is refused by its path in the project."""
     path = locks.write(locks.make(profile="mine"), project) / "pylock.toml"
     with pytest.raises(LockError) as caught:
-        at_revision(project, "HEAD", path)
+        lock_at(project, "HEAD", path)
     where = "lockfiles/mine/linux-64/pylock.toml"
     expected = f"{where}: is not in HEAD; expected a revision that has it; try: git log --oneline -- {where}"
     assert str(caught.value) == expected
@@ -212,7 +218,7 @@ def test_broken_at_revision(project: Path) -> None:
     path.write_text("x = 1\n")
     git(project, "commit", "-qam", "two")
     with pytest.raises(LockError) as caught:
-        at_revision(project, "HEAD", path)
+        lock_at(project, "HEAD", path)
     assert caught.value.where.startswith("lockfiles/torch2.2-cpu/linux-64/pylock.toml in HEAD: ")
 
 
@@ -221,10 +227,10 @@ def test_no_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     path = locks.write(locks.make(), tmp_path) / "pylock.toml"
     with pytest.raises(LockError, match="AGAINST: fatal: not a git repository"):
-        at_revision(tmp_path, "HEAD", path)
+        lock_at(tmp_path, "HEAD", path)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(LockError, match="git: is not installed; expected git on PATH"):
-        at_revision(tmp_path, "HEAD", path)
+        lock_at(tmp_path, "HEAD", path)
 
 
 def test_facts_in_words() -> None:

@@ -101,7 +101,10 @@ def test_own_line() -> None:
         (
             "    builds:",
             '    cuda: "12.1"\n    builds:',
-            ":7: variants.cpu.cuda: unknown key 'cuda'; expected one of platforms, builds, also, indexes",
+            (
+                ":7: variants.cpu.cuda: unknown key 'cuda'; expected one of platforms, builds, also, indexes, conda"
+                "; try: conda"
+            ),
         ),
         (
             "      linux-64: {",

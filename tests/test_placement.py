@@ -124,3 +124,18 @@ def test_layout() -> None:
     ]
     windows = Layout.of("3.11.7", "win-64")
     assert (windows.site, windows.scripts, windows.python) == ("Lib/site-packages", "Scripts", "Scripts/python.exe")
+
+
+def test_posix() -> None:
+    """Scripts start by a `#!` line everywhere but on Windows, wherever this runs."""
+    platforms = ("linux-64", "linux-aarch64", "osx-arm64", "osx-64", "win-64")
+    assert [Layout.of("3.11", platform).posix for platform in platforms] == [True, True, True, True, False]
+
+
+def test_claims() -> None:
+    """A plan gives what was taken, each path once."""
+    plan = Plan()
+    first, second = (Claim(path=path, owner="demo 1.0", hash="sha256=x") for path in ("a/b", "c"))
+    for taken in (first, second, Claim(path="c", owner="other 1.0", hash="sha256=x")):
+        plan.claim(taken)
+    assert list(plan.claims) == [first, second]

@@ -219,6 +219,13 @@ def test_a_redirect_to_another_scheme_is_refused(site: Site, remote: Remote, tar
     assert str(caught.value) == f"{site.url}/a: redirected to a {scheme}: address; expected http or https"
 
 
+def test_a_redirect_to_no_address_is_refused(site: Site, remote: Remote) -> None:
+    """FAULTS 16: a redirect that cannot be read as an address is one line, not a traceback."""
+    site.script("/a", redirect("http://[::1/x"))
+    with pytest.raises(NetworkError, match=r"/a: redirected to what is no address \(Invalid IPv6 URL\)"):
+        remote.get(f"{site.url}/a")
+
+
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://host/a", "//host/a", "simple/torch", "http:///a"])
 def test_only_http_addresses_are_fetched(remote: Remote, url: str) -> None:
     """An address of another kind, or without a host, is refused before anything is opened."""

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 # A verb's name, its function, the names that it takes (`profile` or `profiles`), and its options.
 Verb: TypeAlias = tuple[str, Callable[[Any, argparse.Namespace], int], tuple[str, ...], str]
-FLAGS = frozenset(("offline", "json", "observe", "again"))
+FLAGS = frozenset(("offline", "json", "observe", "again", "update", "evidence"))
 _OPTIONS = {
     "offline": "never use the network",
     "resolver": "one resolver alone: uv or pip-tools",
@@ -23,10 +23,20 @@ _OPTIONS = {
     "require": "cuda or mps: its device checks must run",
     "json": "print JSON",
     "observe": "try the cells that were never tried, as far as this Python can",
-    "again": "try those that were, too",
+    "again": "do what was done before once more: cells that were tried, layers that are known",
+    "base": "another base of docker/base.yaml than its default",
+    "images": "the folder of the image layouts (default: images)",
+    "registry": "host[:port]/repository of a container registry",
+    "mount": "other repositories of that registry to mount blobs from",
+    "evidence": "attach the evidence of the last smoke run in a container",
+    "conda": "a conda, mamba or micromamba that conda-lock is to call, instead of torchlock's own solver",
+    "channels": "another root of the conda channels: URL",
+    "scripts": "skip: leave out the link scripts of conda packages instead of refusing them",
+    "debian": "the Debian mirror that a base's packages come from (default: this machine's own)",
+    "update": "lock the base anew, from the newest packages",
     "pkg": "refresh this package only",
     "against": "the git revision to compare with (default: HEAD)",
-    "facts": "a JSON file of recorded index records",
+    "facts": "a JSON file of recorded index records, or a folder of recorded channels",
     "index": "the alias to import into",
     "source": "the index in the file to import from",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
 
@@ -29,7 +30,9 @@ Recorded = Callable[[str, str, str], tuple[Digest | None, int | None] | None]
 FactsOf = Callable[[Lock], "Summary"]
 
 IMAGE = "image"
-CONDA = "conda-lock.yml"
+# What lies beside the folders of the platforms of a profile: its index of images, and its conda lock with its own.
+INDEX = "image-index.json"
+CONDA = re.compile(r"conda|conda-lock\.yml|conda-[a-z]+-[a-z0-9]+\.lock")
 # What lies beside the folders of the profiles under `lockfiles/`.
 SHARED = frozenset(("index", "frozen", "matrix.json", "MATRIX.md"))
 
@@ -74,16 +77,16 @@ def check(
 def check_folder(root: Path, catalogue: Catalogue) -> None:
     """Raise LockError that names everything under `lockfiles/` that belongs to no profile and platform."""
     wanted = {(target.profile, target.platform) for item in catalogue.profiles.values() for target in item.targets}
+    conda = {item.name for item in catalogue.profiles.values() if item.conda is not None}
     profiles = {profile for profile, _ in wanted}
     found = []
     for profile in _names(root / "lockfiles"):
         if profile not in profiles | SHARED:
             found.append(f"lockfiles/{profile}")
         elif profile not in SHARED:
-            names = _names(root / "lockfiles" / profile)
-            found += [
-                f"lockfiles/{profile}/{name}" for name in names if (profile, name) not in wanted and name != CONDA
-            ]
+            names = {name for name in _names(root / "lockfiles" / profile) if (profile, name) not in wanted} - {INDEX}
+            names -= {name for name in names if profile in conda and CONDA.fullmatch(name)}
+            found += [f"lockfiles/{profile}/{name}" for name in sorted(names)]
     if found:
         text = ", ".join(found)
         raise LockError(text, "no profile asks for it", "a profile under environments/", f"git rm -r {' '.join(found)}")

@@ -9,7 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torchlock import arguments, console
-from torchlock.commands import environments, locks
+from torchlock.commands import (
+    bases,
+    checks,
+    conda,
+    conda_env,
+    containers,
+    environments,
+    images,
+    locks,
+    registries,
+)
 from torchlock.errors import TorchlockError
 from torchlock.workspace import Settings, Workspace
 
@@ -47,16 +57,28 @@ def _terminate(_number: int, _frame: FrameType | None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     one, many = ("profile",), ("profiles",)
+    made = "platform base offline mirror wheelhouse store images debian"
     rows: list[arguments.Verb] = [
         ("profiles", locks.profiles, many, ""),
-        ("lock", locks.make_locks, many, "offline resolver platform mirror store"),
-        ("update", locks.update, many, "offline resolver platform mirror store pkg"),
+        ("lock", locks.make_all, many, "offline resolver platform mirror store conda"),
+        ("update", locks.update, many, "offline resolver platform mirror store conda channels pkg"),
         ("import-index", locks.import_index, (), "facts index source"),
-        ("check", locks.check_all, many, "platform"),
+        ("import-channels", conda.import_channels, (), "facts"),
+        ("check", checks.check_all, many, "platform"),
         ("diff", locks.show_diff, one, "platform against json"),
         ("fetch", environments.fetch, one, "platform offline mirror wheelhouse store"),
         ("env", environments.make_env, one, "python offline mirror wheelhouse store envs require json"),
         ("smoke", environments.smoke, one, "envs require json"),
+        ("image", images.image, one, "platform base again offline mirror wheelhouse store images debian json"),
+        ("load", containers.load, one, made),
+        ("smoke-image", containers.smoke_image, one, f"{made} require json"),
+        ("push", registries.push_image, one, f"{made} registry mount evidence"),
+        ("pull", registries.pull_image, one, "platform store images registry"),
+        ("base", bases.base, (), "platform base update offline store debian"),
+        ("conda-env", conda_env.make_conda_env, one, "offline mirror store envs scripts require json"),
+        ("conda-smoke", conda_env.smoke_conda, one, "envs require json"),
+        ("conda-drift", conda_env.drift_conda, one, "envs json"),
+        ("flavours", conda_env.compare_flavours, many, "json"),
         ("matrix", environments.show_matrix, (), "observe again python offline mirror wheelhouse store envs json"),
         ("doctor", environments.doctor, (), "python lock envs json"),
     ]

@@ -144,8 +144,8 @@ def diff(old: Lock, new: Lock) -> Diff:
     return Diff(old=old, new=new, changes=changes, facts=facts)
 
 
-def at_revision(root: Path, rev: str, path: Path) -> Lock:
-    """Read the lock that a file under `root` was at a revision of git; raise LockError where there is none."""
+def at_revision(root: Path, rev: str, path: Path) -> tuple[bytes, str]:
+    """Return what a file under `root` was at a revision of git, and its place; raise LockError where there is none."""
     where = path.relative_to(root).as_posix()
     if not rev.isprintable() or rev.startswith("-"):
         raise LockError("AGAINST", repr(rev), "a revision of git such as HEAD~1")
@@ -156,7 +156,7 @@ def at_revision(root: Path, rev: str, path: Path) -> Lock:
     data, _ = _git(root, "cat-file", "blob", f"{commit.decode().strip()}:./{where}")
     if data is None:
         raise LockError(where, f"is not in {rev}", "a revision that has it", f"git log --oneline -- {where}")
-    return Lock.from_toml(data, f"{where} in {rev}")
+    return data, f"{where} in {rev}"
 
 
 def _git(root: Path, *arguments: str) -> tuple[bytes | None, str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torchlock import check
+from torchlock.base.workshop import Workshop
 from torchlock.doctor.examination import Doctor
 from torchlock.environment.env import Environments
 from torchlock.errors import EnvError, ProfileError
@@ -23,6 +24,7 @@ from torchlock.locks import lock
 from torchlock.matrix.observation import Laboratory
 from torchlock.matrix.prediction import INDEX
 from torchlock.network.remote import Remote
+from torchlock.oci.blobs import Blobs
 from torchlock.platforms import PLATFORMS
 from torchlock.profiles import profile, rules
 from torchlock.storage.fetch import Fetcher
@@ -52,6 +54,7 @@ class Settings:
     store: str | None = None
     envs: str | None = None
     python: str | None = None
+    debian: str | None = None
 
 
 class Workspace:
@@ -123,6 +126,22 @@ class Workspace:
         """The verified wheels."""
         wanted = self.settings.store
         return Store(Path(wanted).expanduser().resolve() if wanted else None, self.reporter)
+
+    @cached_property
+    def blobs(self) -> Blobs:
+        """The verified layers, configs and manifests of images, beside the wheels."""
+        return Blobs(self.store.root / "blobs", self.reporter)
+
+    @cached_property
+    def workshop(self) -> Workshop:
+        """Where the bases of images are made."""
+        return Workshop(
+            store=self.store.root,
+            blobs=self.blobs,
+            reporter=self.reporter,
+            mirror=self.settings.debian,
+            offline=self.settings.offline,
+        )
 
     @cached_property
     def trees(self) -> Trees:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import filelock
 import pytest
 
-from e2e import arm64
+from e2e import arm64, images
 from e2e.project import Clone, Result, Runner, copy_head, git
 from torchlock.files import exclusive, remove
 from torchlock.reporter import Silent
@@ -171,6 +171,43 @@ def pristine(prepared: Clone) -> Iterator[Clone]:
         yield prepared
     finally:
         prepared.git("checkout", "--quiet", "--force", "HEAD", "--", ".")
+
+
+@pytest.fixture(scope="session")
+def registry(work: Path) -> Iterator[images.Registry]:
+    """Return a container registry on loopback, which asks for a user."""
+    with images.registry(work / "registry") as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def engine(work: Path, runner: Runner) -> Iterator[images.Engine]:
+    """Return Docker, which must answer; the images that the tests put into it are removed."""
+    made = images.Engine(runner=runner, folder=work)
+    made("version")
+    before = made.containers()
+    yield made
+    made.clean()
+    assert made.containers() <= before
+
+
+@pytest.fixture(scope="session")
+def image22(prepared: Clone) -> images.Image:
+    """Return the default line's CUDA image, made by `make image-cuda` in a fresh clone."""
+    return images.Image(clone=prepared, profile="torch2.2-cuda", result=prepared.make("image-cuda"))
+
+
+@pytest.fixture(scope="session")
+def image24(prepared: Clone) -> images.Image:
+    """Return the CUDA image of torch 2.4.1 and NumPy 2."""
+    return images.Image(clone=prepared, profile="torch2.4-cuda", result=prepared.make("image-torch2.4-cuda"))
+
+
+@pytest.fixture(scope="session")
+def arm(prepared: Clone) -> images.Image:
+    """Return the default line's image for aarch64, whose base is made under emulation."""
+    made = prepared.make("image-cpu", f"PLATFORM={images.ARM}")
+    return images.Image(clone=prepared, profile="torch2.2-cpu", platform=images.ARM, result=made)
 
 
 @pytest.fixture(scope="session")

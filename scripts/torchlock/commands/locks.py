@@ -1,4 +1,4 @@
-"""Verbs of locks: list, resolve, record anew, import, check, compare."""
+"""Verbs of locks: list, resolve, record anew, import, compare."""
 
 from __future__ import annotations
 
@@ -9,19 +9,22 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torchlock import check, diff
+from torchlock import diff
+from torchlock.commands.conda import lock_conda, update_conda
+from torchlock.conda import difference, document
+from torchlock.conda.document import CondaLock
 from torchlock.errors import StaleError, TorchlockError
 from torchlock.files import exclusive, sweep
 from torchlock.gate import remarks
 from torchlock.indexes import importer
 from torchlock.indexes.server import LoopbackIndex, serve
+from torchlock.locks.lock import Lock
 from torchlock.resolve import locking
 
 if TYPE_CHECKING:
     import argparse
 
     from torchlock.gate import Gate
-    from torchlock.locks.lock import Lock
     from torchlock.profiles.profile import Target
     from torchlock.workspace import Workspace
 
@@ -39,8 +42,12 @@ def profiles(workspace: Workspace, options: argparse.Namespace) -> int:
     return 0
 
 
-def make_locks(workspace: Workspace, options: argparse.Namespace) -> int:
-    """Resolve, and write the locks: all of them or, where one is refused, none."""
+def make_all(workspace: Workspace, options: argparse.Namespace) -> int:
+    """Resolve, and write the locks of wheels and of conda packages: of each kind all or, where one is refused, none."""
+    return _make_locks(workspace, options) or lock_conda(workspace, options)
+
+
+def _make_locks(workspace: Workspace, options: argparse.Namespace) -> int:
     targets, gate = workspace.targets(options.profiles), workspace.gate
     with exclusive(workspace.root / "lockfiles" / ".lock", workspace.reporter), serve() as index:
         for folder in (*workspace.snapshot.root.glob("*"), *(workspace.lock_path(target).parent for target in targets)):
@@ -78,7 +85,7 @@ def update(workspace: Workspace, options: argparse.Namespace) -> int:
                 workspace.recorder.refresh(name, project)
             except TorchlockError as error:
                 failed.append(error)
-    status = make_locks(workspace, options)
+    status = _make_locks(workspace, options) or update_conda(workspace, options)
     for why in failed:
         print(f"torchlock: kept as it was recorded: {why}", file=sys.stderr)
     return 1 if failed else status
@@ -91,22 +98,6 @@ def import_index(workspace: Workspace, options: argparse.Namespace) -> int:
     for project, count in found.items():
         print(f"{options.index}: {project}: {count} wheels imported")
     return 0
-
-
-def check_all(workspace: Workspace, options: argparse.Namespace) -> int:
-    """Check profiles, locks, renderings and gates against each other, offline; tell stale (3) from broken (1)."""
-    errors: list[TorchlockError] = []
-    for target in workspace.targets(options.profiles):
-        try:
-            print(f"{target.profile} {target.platform}: {', '.join(['good', *remarks(workspace.check(target))])}")
-        except TorchlockError as error:
-            errors.append(error)
-            print(
-                f"{target.profile} {target.platform}: {'stale' if isinstance(error, StaleError) else 'broken'}: {error}"
-            )
-    if not options.profiles:
-        check.check_folder(workspace.root, workspace.catalogue)
-    return max((error.status for error in errors), key=lambda status: status == 1, default=0)
 
 
 def _state(workspace: Workspace, target: Target) -> str:
@@ -122,11 +113,14 @@ def _state(workspace: Workspace, target: Target) -> str:
 def show_diff(workspace: Workspace, options: argparse.Namespace) -> int:
     """Say what changed in a profile's locks since a revision."""
     revision = options.against or "HEAD"
-    paths = {workspace.lock_path(target): target for target in workspace.targets([options.profile])}
-    found = [
-        diff.diff(diff.at_revision(workspace.root, revision, path), workspace.lock(target))
-        for path, target in paths.items()
-    ]
+    found: list[diff.Diff | difference.Diff] = []
+    for target in workspace.targets([options.profile]):
+        old = Lock.from_toml(*diff.at_revision(workspace.root, revision, workspace.lock_path(target)))
+        found.append(diff.diff(old, workspace.lock(target)))
+    if workspace.settings.platform is None and workspace.catalogue.find(options.profile).conda is not None:
+        path = document.path(workspace.root, found[0].new.profile)
+        earlier = CondaLock.from_yaml(*diff.at_revision(workspace.root, revision, path))
+        found.append(difference.diff(earlier, document.read(path, workspace.root)))
     if options.json:
         print(json.dumps([item.to_json() for item in found], indent=2, sort_keys=True))
     else:

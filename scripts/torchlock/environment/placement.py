@@ -14,6 +14,8 @@ from torchlock import files
 from torchlock.errors import EnvError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from torchlock.digest import Digest
 
 LINKERS = 2
@@ -35,6 +37,11 @@ class Layout:
             return cls(site="Lib/site-packages", scripts="Scripts", headers="Include/site", python="Scripts/python.exe")
         name = f"python{'.'.join(python.split('.')[:2])}"
         return cls(site=f"lib/{name}/site-packages", scripts="bin", headers=f"include/site/{name}", python="bin/python")
+
+    @property
+    def posix(self) -> bool:
+        """Tell whether its scripts start by a `#!` line."""
+        return self.scripts == "bin"
 
     def folder(self, scheme: str, project: str) -> str:
         """Return the folder of a wheel's scheme; that of `data` is the root itself."""
@@ -75,6 +82,11 @@ class Plan:
     def size(self) -> int:
         """Return the bytes that the links stand for."""
         return sum(link.size for link in self.links)
+
+    @property
+    def claims(self) -> Collection[Claim]:
+        """Return every path that was taken, in the order of taking."""
+        return self._files.values()
 
     def claim(self, claim: Claim) -> bool:
         """Take a path for its owner; return False where another wheel brought the same bytes, else raise EnvError."""

@@ -177,8 +177,11 @@ class Remote:
 
     def _next(self, asked: str, here: str, location: str) -> str:
         """Return where a redirect leads, if it may lead there."""
-        there = urljoin(here, requote_uri(location))
-        scheme = urlsplit(there).scheme.lower()
+        try:
+            there = urljoin(here, requote_uri(location))
+            scheme = urlsplit(there).scheme.lower()
+        except ValueError as error:
+            raise NetworkError(asked, f"redirected to what is no address ({error})", "http or https") from error
         if scheme not in {"http", "https"}:
             raise NetworkError(asked, f"redirected to a {scheme or 'strange'}: address", "http or https")
         if origin(here)[0] == "https" and scheme == "http":

@@ -12,6 +12,7 @@ from packaging.version import InvalidVersion, Version
 
 from torchlock.digest import Digest
 from torchlock.platforms import PLATFORMS
+from torchlock.profiles.conda import Machines, Pins, Wanted, read_machines, read_wanted
 from torchlock.profiles.document import Node, show
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ class Variant:
     builds: Mapping[str, tuple[str, str]]
     also: tuple[Wish, ...]
     indexes: Mapping[str, str]
+    conda: Wanted | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,31 +101,33 @@ def read_line(name: str, nodes: Mapping[str, Node], aliases: Collection[str]) ->
 
 def _own(node: Node, aliases: Collection[str]) -> Line:
     required = ("python", "torch", "numpy", "variants")
-    table = node.table((*required, "also", "indexes", "exceptions", "extends"), required)
-    torch = _version(table["torch"])
+    table = node.table((*required, "also", "indexes", "exceptions", "conda", "extends"), required)
+    torch, numpy, python = _version(table["torch"]), _version(table["numpy"]), _python(table["python"])
+    pins = Pins(python=python, torch=torch, numpy=numpy)
+    machines = read_machines(table["conda"], PLATFORMS) if "conda" in table else None
     variants = table["variants"].table(VARIANTS)
     if not variants:
         raise table["variants"].error("found no variants", f"one or more of {', '.join(VARIANTS)}")
     return Line(
-        python=_python(table["python"]),
+        python=python,
         torch=torch,
-        numpy=_version(table["numpy"]),
+        numpy=numpy,
         also=_also(table),
         indexes=_indexes(table, aliases),
         exceptions=_exceptions(table, ()),
-        variants={name: _variant(name, item, torch, aliases) for name, item in variants.items()},
+        variants={name: _variant(name, item, pins, machines, aliases) for name, item in variants.items()},
     )
 
 
-def _variant(name: str, node: Node, torch: str, aliases: Collection[str]) -> Variant:
-    known = ("platforms", "builds", "also", "indexes")
+def _variant(name: str, node: Node, pins: Pins, machines: Machines | None, aliases: Collection[str]) -> Variant:
+    known = ("platforms", "builds", "also", "indexes", "conda")
     cuda = ("cuda",) if name == "cuda" else ()
     table = node.table((*known, *cuda), ("platforms", *cuda))
     platforms = _platforms(table["platforms"], PLATFORMS)
     builds = {}
     for platform, item in (table["builds"].table(platforms) if "builds" in table else {}).items():
         build = item.table(("torch", "index"), ("torch", "index"))
-        builds[platform] = (_version(build["torch"], of=torch), build["index"].choice(aliases, "index"))
+        builds[platform] = (_version(build["torch"], of=pins.torch), build["index"].choice(aliases, "index"))
     if cuda and not _CUDA.fullmatch(table["cuda"].text()):
         raise table["cuda"].error(f"found {show(table['cuda'].text())}", "a CUDA release such as 12.1")
     return Variant(
@@ -132,22 +136,26 @@ def _variant(name: str, node: Node, torch: str, aliases: Collection[str]) -> Var
         builds=builds,
         also=_also(table),
         indexes=_indexes(table, aliases),
+        conda=read_wanted(name, table["conda"], platforms, pins, machines) if "conda" in table else None,
     )
 
 
 def _extended(base: Line, node: Node, aliases: Collection[str]) -> Line:
-    """Return a line with what a file adds to it; the variants and platforms that a file names are those that stay."""
+    """Return a line with what a file adds to it; the variants and platforms that a file names are those that stay.
+
+    What it adds are wheels, so that a line which extends another has no conda environments.
+    """
     for pin in ("torch", "numpy"):
         if pin in node.table():
             found = f"found {pin} in a file that extends a line"
             raise node.table()[pin].error(found, f"{pin} {getattr(base, pin)} of that line", "leave out extends")
     table = node.table(("extends", "python", "also", "indexes", "exceptions", "variants"))
-    variants = dict(base.variants)
+    variants = {name: replace(item, conda=None) for name, item in base.variants.items()}
     if "variants" in table:
         named = table["variants"].table(tuple(base.variants))
         if not named:
             raise table["variants"].error("found no variants", f"one or more of {', '.join(base.variants)}")
-        variants = {name: _narrowed(base.variants[name], item, aliases) for name, item in named.items()}
+        variants = {name: _narrowed(variants[name], item, aliases) for name, item in named.items()}
     return replace(
         base,
         python=_python(table["python"]) if "python" in table else base.python,

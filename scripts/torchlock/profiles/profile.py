@@ -18,9 +18,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from torchlock.profiles.conda import CondaProfile
+
 RESERVED = ("defaults", "compat")
 DEFAULT = "pypi"  # the one index that may leave its address to the client library
-FACTS = "facts"  # the folder of facts lies beside those of the indexes
+# The folders of facts and of conda channels lie beside those of the indexes.
+FACTS, CONDA = "facts", "conda"
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -66,13 +69,14 @@ class Target:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Profile:
-    """A line and a variant, with one target for each platform in the order of the file."""
+    """A line and a variant, with one target for each platform in the order of the file; `conda` where it has that."""
 
     name: str
     line: str
     variant: str
     targets: tuple[Target, ...]
     source: str
+    conda: CondaProfile | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -139,8 +143,9 @@ def _defaults(node: Node) -> _Defaults:
 def _address(alias: str, node: Node) -> str | None:
     if not _NAME.fullmatch(alias):
         raise node.error(f"found the alias {show(alias)!r}", "a-z, 0-9, '.', '_' and '-'")
-    if alias == FACTS:
-        raise node.error(f"found the alias {FACTS}, which is the folder of facts", "another name")
+    if alias in {FACTS, CONDA}:
+        what = "facts" if alias == FACTS else "conda channels"
+        raise node.error(f"found the alias {alias}, which is the folder of {what}", "another name")
     table = node.table(("address",), () if alias == DEFAULT else ("address",))
     if "address" not in table:
         return None
@@ -181,4 +186,6 @@ def _profile(name: str, line: Line, variant: str, default: str, source: str) -> 
             exceptions=line.exceptions,
         )
         targets.append(target)
-    return Profile(name=f"{name}-{variant}", line=name, variant=variant, targets=tuple(targets), source=source)
+    full = f"{name}-{variant}"
+    conda = chosen.conda.named(full, variant, source) if chosen.conda else None
+    return Profile(name=full, line=name, variant=variant, targets=tuple(targets), source=source, conda=conda)

@@ -1,0 +1,1 @@
+"""Docker: images loaded into it by digest, smoked in containers, and the evidence of that."""

@@ -170,6 +170,7 @@ class _Handler(BaseHTTPRequestHandler):
         engine = self.server.engine
         match words:
             case ["POST", _, "create"]:
+                engine.started.clear()
                 engine.created.append(json.loads(body))
                 engine.platforms.append(query.get("platform", ""))
                 self._answer(201, {"Id": CONTAINER, "Warnings": []})

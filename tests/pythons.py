@@ -55,7 +55,7 @@ def layers(folder: Path) -> list[tuple[Path, str]]:
 
 def _wanted(item: tarfile.TarInfo) -> tarfile.TarInfo | None:
     parts = item.name.split("/")[3:]
-    return item if not parts or parts[0] in _PACKAGES or (parts[0].endswith(".py") and item.size < 1 << 16) else None
+    return item if not parts or parts[0] in _PACKAGES or (parts[0].endswith(".py") and item.size < 1 << 17) else None
 
 
 def _link(opened: tarfile.TarFile, name: str, target: str) -> None:

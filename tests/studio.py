@@ -24,9 +24,10 @@ from torchlock.oci.descriptor import DOCKER_LAYER_GZIP, Descriptor
 from torchlock.storage.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from torchlock.images.build import Built
+    from torchlock.layers.bytecode import Compiler
 
 ROOT = Path(__file__).parents[1]
 CUDA = Summary(
@@ -111,15 +112,25 @@ class Studio:
         """What this machine remembers of layers."""
         return Knowledge(folder=self.folder / "store" / "layers")
 
-    def build(self, inputs: Inputs | None = None, knowledge: Knowledge | None = None) -> Built:
+    def build(
+        self,
+        inputs: Inputs | None = None,
+        knowledge: Knowledge | None = None,
+        compiler: Callable[[], Compiler] | None = None,
+    ) -> Built:
         """Build the image of the locked artifacts."""
         return build.build(
             inputs or self.inputs(),
             knowledge=knowledge or self.memory,
             blobs=self.blobs,
             fetcher=self.fetcher,
+            compiler=compiler or self.compiler,
             reporter=self.notes,
         )
+
+    def compiler(self) -> Compiler:
+        """Return the base's own Python, which this base does not have."""
+        raise AssertionError("no layer here needs byte code")
 
 
 def furnished(folder: Path) -> Studio:

@@ -151,7 +151,10 @@ def test_first_match_ranks(tmp_path: Path) -> None:
             f"layers.yaml:3: order[1]: 'nvidia-cuda-*' is never reached: 'nvidia-*' comes before it; {ONCE}",
         ),
         ("order: torch\n", "layers.yaml:1: order: found text; expected a list"),
-        ("orders:\n  - torch\n", "layers.yaml:1: orders: unknown key 'orders'; expected one of order; try: order"),
+        (
+            "orders:\n  - torch\n",
+            "layers.yaml:1: orders: unknown key 'orders'; expected one of order, bytecode; try: order",
+        ),
     ],
 )
 def test_bad_file(tmp_path: Path, text: str, message: str) -> None:
@@ -159,3 +162,12 @@ def test_bad_file(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ProfileError) as error:
         load(tmp_path, text)
     assert str(error.value) == message
+
+
+def test_bytecode(tmp_path: Path) -> None:
+    """The file may name the projects that get a layer of byte code, by patterns as strict as those of the order."""
+    found = load(tmp_path, "order:\n  - torch\nbytecode:\n  - torch\n  - num*\n")
+    assert [found.compiles(name) for name in ("torch", "numpy", "sympy")] == [True, True, False]
+    assert not load(tmp_path, "order:\n  - torch\n").compiles("torch")
+    with pytest.raises(ProfileError, match=r"layers\.yaml:4: bytecode\[0\]: found the pattern 'Torch'"):
+        load(tmp_path, "order:\n  - torch\nbytecode:\n  - Torch\n")

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 from packaging.version import Version
 
 from torchlock.errors import LockError
-from torchlock.locks.lock import Lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from torchlock.locks.lock import Artifact
+    from torchlock.locks.lock import Artifact, Lock
 
 
 ARCHITECTURES = "GPU architectures"

@@ -59,20 +59,24 @@ class Counter:
         with suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
-                server = socket.create_connection(("127.0.0.1", self._port))
-                for pair, counted in (((client, server), True), ((server, client), False)):
-                    threading.Thread(target=self._pass, args=(*pair, counted), daemon=True).start()
+                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
-    def _pass(self, source: socket.socket, target: socket.socket, counted: bool) -> None:
+    def _serve(self, client: socket.socket) -> None:
+        with client, socket.create_connection(("127.0.0.1", self._port)) as server:
+            back = threading.Thread(target=self._pass, args=(server, client), daemon=True)
+            back.start()
+            self._pass(client, server, counted=True)
+            back.join()
+
+    def _pass(self, source: socket.socket, target: socket.socket, *, counted: bool = False) -> None:
         with suppress(OSError):
             while block := source.recv(_BLOCK):
                 if counted:
                     with self._guard:
                         self.received += len(block)
                 target.sendall(block)
-        for end in (source, target):
-            with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
+        with suppress(OSError):
+            target.shutdown(socket.SHUT_WR)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -139,7 +143,7 @@ class Engine:
 
     runner: Runner
     folder: Path
-    remove: set[str] = field(default_factory=set)
+    remove: list[str] = field(default_factory=list)
 
     def __call__(self, *words: str, status: int | None = 0, seconds: float = 600, **extra: str) -> str:
         """Return what `docker` prints."""
@@ -155,8 +159,8 @@ class Engine:
         return set(self("ps", "--all", "--quiet", "--no-trunc").split())
 
     def clean(self) -> None:
-        """Remove what is to be removed."""
-        for identity in sorted(self.remove):
+        """Remove what is to be removed: the newest first, which may stand on older ones."""
+        for identity in dict.fromkeys(reversed(self.remove)):
             if self.has(identity):
                 self("rmi", "--force", identity, seconds=120)
         self.remove.clear()

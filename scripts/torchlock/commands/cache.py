@@ -9,27 +9,27 @@ from typing import TYPE_CHECKING
 from torchlock.images import committed
 from torchlock.registry import presence, pull
 from torchlock.registry.client import PULL, Client, StatusError
-from torchlock.registry.reference import Reference
 
 if TYPE_CHECKING:
     from torchlock.oci.blobs import Blobs
     from torchlock.profiles.profile import Target
+    from torchlock.registry.reference import Reference
     from torchlock.workspace import Workspace
 
 _CLOSED = frozenset({401, 403, 404})
 
 
-def restore(workspace: Workspace, target: Target, registry: str | None, blobs: Blobs) -> None:
+def restore(workspace: Workspace, target: Target, registry: Reference, blobs: Blobs) -> None:
     """Bring those layers of a target's committed image into the blobs that a registry has, each verified by its digest.
 
     A repository that is not there, or that this user may not read, gives nothing; whatever else a registry does wrong
     is refused.
     """
-    known = committed.read(workspace.root, target.profile, target.platform) if registry else None
-    if known is None or workspace.settings.offline:
+    known = committed.read(workspace.root, target.profile, target.platform)
+    if known is None:
         return
     lacking = {item.digest: item for item in known.manifest.layers if blobs.get(item, verify=False) is None}
-    with closing(Client(Reference.parse(registry or ""), PULL, reporter=workspace.reporter)) as client:
+    with closing(Client(registry, PULL, reporter=workspace.reporter)) as client:
         try:
             there = [item for item in lacking.values() if client.run(partial(presence.exists, client, item))]
         except StatusError as error:

@@ -7,11 +7,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from torchlock import check
-from torchlock.base import image as bases
+from torchlock.commands import images
 from torchlock.commands.conda_env import check_conda
 from torchlock.errors import StaleError, TorchlockError
 from torchlock.gate import remarks
-from torchlock.images import committed, index, inputs
+from torchlock.images import index
 
 if TYPE_CHECKING:
     import argparse
@@ -55,12 +55,8 @@ def _checks(workspace: Workspace, names: list[str]) -> list[Check]:
 def _target(workspace: Workspace, target: Target) -> list[str]:
     """Check a lock, and the image that is committed beside it, if one is."""
     lock = workspace.check(target)
-    said = remarks(lock)
-    if committed.folder(workspace.root, target.profile, target.platform).exists():
-        base = bases.resolve(workspace.root, None, target.platform)
-        found = committed.check(workspace.root, inputs.of_target(workspace.root, target, lock, base))
-        said = [*said, *([f"image {found.image.digest}"] if found else [])]
-    return said
+    digest = images.check(workspace, target, lock)
+    return [*remarks(lock), *([f"image {digest}"] if digest else [])]
 
 
 def _conda(workspace: Workspace, profile: CondaProfile) -> list[str]:

@@ -8,10 +8,6 @@ from torchlock.commands import layouts
 from torchlock.doctor import machine
 from torchlock.engine import container, docker, evidence, loading
 from torchlock.engine.evidence import Subject
-from torchlock.errors import EngineError
-from torchlock.images import config
-from torchlock.oci import layout
-from torchlock.oci.manifest import Manifest
 
 if TYPE_CHECKING:
     import argparse
@@ -27,7 +23,7 @@ def load(workspace: Workspace, options: argparse.Namespace) -> int:
     """Load the image of a profile into Docker, by its digest; make it first where it is not here."""
     with docker.connect() as daemon:
         ready = layouts.ready(workspace, options, layouts.chosen(workspace, options, daemon.facts.architecture))
-        print(_load(workspace, daemon, ready))
+        print(_load(workspace, daemon, ready)[1])
     return 0
 
 
@@ -35,10 +31,8 @@ def smoke_image(workspace: Workspace, options: argparse.Namespace) -> int:
     """Smoke the image of a profile in a container, with the GPU where there is one; keep what it found as evidence."""
     with docker.connect() as daemon:
         ready = layouts.ready(workspace, options, layouts.chosen(workspace, options, daemon.facts.architecture))
-        workspace.reporter.note(_load(workspace, daemon, ready))
-        identity = loading.find(daemon, ready.folder, ready.image)
-        if identity is None:
-            raise EngineError(daemon.where, f"{ready.name} is gone again", str(ready.image.digest))
+        identity, said = _load(workspace, daemon, ready)
+        workspace.reporter.note(said)
         run = container.smoke(
             daemon,
             identity,
@@ -56,13 +50,13 @@ def smoke_image(workspace: Workspace, options: argparse.Namespace) -> int:
     return 0
 
 
-def _load(workspace: Workspace, daemon: Docker, ready: Ready) -> str:
-    """Load an image; return what is said of it."""
+def _load(workspace: Workspace, daemon: Docker, ready: Ready) -> tuple[str, str]:
+    """Load an image; return its ID in Docker, and what is said of it."""
     foreign = ready.platform.architecture != daemon.facts.architecture
     tag = f"torchlock/{ready.target.profile}:{ready.tag}{f'-{ready.platform.architecture}' if foreign else ''}"
     done = loading.load(daemon, ready.folder, ready.image, [tag], workspace.reporter)
     how = f"{done.sent / 1e6:,.1f} MB sent, {done.kept} layers there already" if done.sent else "there already"
-    return f"{ready.name}: {ready.image.digest} is in Docker as {tag} ({done.image[:19]}; {how})"
+    return done.image, f"{ready.name}: {ready.image.digest} is in Docker as {tag} (ID {done.image}; {how})"
 
 
 def _gpu(target: Target, daemon: Docker, require: str | None) -> bool:
@@ -71,7 +65,6 @@ def _gpu(target: Target, daemon: Docker, require: str | None) -> bool:
 
 
 def _evidence(ready: Ready, run: container.Run) -> Evidence:
-    manifest = Manifest.from_json(layout.content(ready.folder, ready.image), str(ready.folder))
-    lock = manifest.annotations.get(f"{config.OWN}.lock", "")
+    lock = ready.labels[layouts.LOCK]
     subject = Subject(name=ready.folder.name, platform=ready.target.platform, image=ready.image.digest, lock=lock)
     return evidence.of(subject, run.report)

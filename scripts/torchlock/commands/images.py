@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,7 +80,14 @@ def _image(workspace: Workspace, options: argparse.Namespace, target: Target) ->
     knowledge = Knowledge(
         given=committed.everything(workspace.root), folder=workspace.store.root / FOLDER, blank=bool(options.again)
     )
-    made = build.build(wanted, knowledge=knowledge, blobs=blobs, fetcher=workspace.fetcher, reporter=workspace.reporter)
+    made = build.build(
+        wanted,
+        knowledge=knowledge,
+        blobs=blobs,
+        fetcher=workspace.fetcher,
+        compiler=partial(bases.compiler, workspace.root, base, workspace.workshop),
+        reporter=workspace.reporter,
+    )
     state = "not committed: its base is not the default one"
     if options.base is None:
         state = committed.settle(workspace.root, wanted, made.image, blobs, workspace.reporter)

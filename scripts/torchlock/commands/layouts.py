@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 from contextlib import redirect_stdout
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,27 +17,38 @@ from torchlock.errors import EngineError, ImageError
 from torchlock.images import committed, config, inputs
 from torchlock.oci import layout
 from torchlock.oci.descriptor import PLATFORMS
+from torchlock.oci.manifest import Manifest
 from torchlock.platforms import host
-from torchlock.workspace import Workspace
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from torchlock.oci.descriptor import Descriptor, Platform
     from torchlock.profiles.profile import Target
+    from torchlock.workspace import Workspace
+
+VERSION = f"{config.TITLE}.version"
+LOCK = f"{config.OWN}.lock"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ready:
-    """An image whose layout is here: its target, the layout's folder, its manifest in it, and its convenient tag."""
+    """An image whose layout is here: its target, the layout's folder, and in it its manifest with what that says."""
 
     target: Target
     folder: Path
     image: Descriptor
-    tag: str
+    labels: Mapping[str, str]
 
     @property
     def platform(self) -> Platform:
         """The platform in the words of images."""
         return PLATFORMS[self.target.platform]
+
+    @property
+    def tag(self) -> str:
+        """The tag by which people may call it."""
+        return self.labels[VERSION]
 
     @property
     def name(self) -> str:
@@ -55,8 +67,7 @@ class Ready:
 
 def capable(workspace: Workspace, name: str) -> list[Target]:
     """Return the targets of a profile that can have images; say why where none can."""
-    anywhere = Workspace(workspace.root, replace(workspace.settings, platform=None), workspace.reporter)
-    found = anywhere.targets([name])
+    found = _on(workspace, None).targets([name])
     able = [target for target in found if target.platform in PLATFORMS and target.variant != "mps"]
     if not able:
         inputs.check_target(found[0])
@@ -101,20 +112,28 @@ def folder(workspace: Workspace, options: Namespace, target: Target) -> Path:
 
 
 def ready(workspace: Workspace, options: Namespace, target: Target) -> Ready:
-    """Return a target's image; where its layout is not here, or not that of the committed image, make it first."""
+    """Return a target's image; unless its layout is here and that of the committed image, make it first."""
     place = folder(workspace, options, target)
     known = None if options.base else committed.read(workspace.root, target.profile, target.platform)
     found = _manifest(place, PLATFORMS[target.platform])
-    if found is None or (known is not None and found.digest != known.image.digest):
-        settings = replace(workspace.settings, platform=target.platform)
+    if found is None or known is None or found.digest != known.image.digest:
         wanted = Namespace(**{**vars(options), "json": False, "again": False, "registry": None})
         with redirect_stdout(sys.stderr):
-            images.image(Workspace(workspace.root, settings, workspace.reporter), wanted)
+            images.image(_on(workspace, target.platform), wanted)
         found = _manifest(place, PLATFORMS[target.platform])
         if found is None:
             raise ImageError(place, "holds no image of this platform", str(PLATFORMS[target.platform]))
-    tag = config.tag(workspace.lock(target), target.variant)
-    return Ready(target=target, folder=place, image=found, tag=tag)
+    labels = Manifest.from_json(layout.content(place, found), str(place)).annotations
+    if not {VERSION, LOCK} <= labels.keys():
+        raise ImageError(place, "an image that torchlock did not make", f"the labels {VERSION} and {LOCK}")
+    return Ready(target=target, folder=place, image=found, labels=labels)
+
+
+def _on(workspace: Workspace, platform: str | None) -> Workspace:
+    """Return the same workspace on another platform, or on all."""
+    found = copy(workspace)
+    found.settings = replace(workspace.settings, platform=platform)
+    return found
 
 
 def _manifest(folder: Path, platform: Platform) -> Descriptor | None:

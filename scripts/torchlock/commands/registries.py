@@ -11,7 +11,7 @@ from torchlock.commands import layouts
 from torchlock.digest import Digest
 from torchlock.engine import evidence
 from torchlock.errors import ImageError
-from torchlock.images import committed, config, index
+from torchlock.images import committed, index
 from torchlock.oci import layout
 from torchlock.oci.blobs import Blobs
 from torchlock.oci.descriptor import INDEX, PLATFORMS, Descriptor
@@ -60,12 +60,11 @@ def pull_image(workspace: Workspace, options: argparse.Namespace) -> int:
     if known is None:
         raise _uncommitted(target)
     blobs = Blobs(workspace.store.root / "blobs", workspace.reporter)
-    tag = config.tag(workspace.lock(target), target.variant)
+    tag = known.labels[layouts.VERSION]
     with closing(Client(source, PULL, reporter=workspace.reporter)) as client:
         found = pull.pull(
             source.at(known.image.digest),
             blobs,
-            expected=known.image.digest,
             platform=known.image.platform,
             client=client,
         )

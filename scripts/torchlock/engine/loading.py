@@ -39,7 +39,7 @@ def load(daemon: Docker, folder: Path, image: Descriptor, tags: Sequence[str], r
     from another, those are not. Raise EngineError where Docker refuses or does not hold the image afterwards.
     """
     archive = Archive.open(folder, image)
-    identity = known_as(daemon, archive)
+    identity = _known_as(daemon, archive)
     sent = kept = 0
     if daemon.image(identity) is None:
         lean = _lean(daemon, archive)
@@ -59,13 +59,7 @@ def load(daemon: Docker, folder: Path, image: Descriptor, tags: Sequence[str], r
     return Loaded(image=identity, sent=sent, kept=kept, tags=tuple(tags))
 
 
-def find(daemon: Docker, folder: Path, image: Descriptor) -> str | None:
-    """Return the ID by which Docker has the image of a layout, None where it has it not."""
-    identity = known_as(daemon, Archive.open(folder, image))
-    return None if daemon.image(identity) is None else identity
-
-
-def known_as(daemon: Docker, archive: Archive) -> str:
+def _known_as(daemon: Docker, archive: Archive) -> str:
     """Return the ID that Docker gives an image: its config's digest or, where containerd keeps images, its own."""
     return str((archive.image if daemon.facts.containerd else archive.manifest.config).digest)
 

@@ -13,17 +13,18 @@ from torchlock.errors import ImageError, WheelError
 from torchlock.images import application, image, licences
 from torchlock.images.inputs import APPLICATION, BYTECODE
 from torchlock.images.known import Known
-from torchlock.layers import bytecode, installed, layer
+from torchlock.layers import installed, layer
 from torchlock.oci.blobs import Content
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from collections.abc import Set as Unordered
     from pathlib import Path
 
     from torchlock.images.image import Image
     from torchlock.images.inputs import Inputs, Part
     from torchlock.images.known import Knowledge
+    from torchlock.layers.bytecode import Compiler
     from torchlock.layers.layer import Blob, Piece
     from torchlock.locks.lock import Artifact
     from torchlock.oci.blobs import Blobs
@@ -49,6 +50,7 @@ class _Work:
     inputs: Inputs
     knowledge: Knowledge
     blobs: Blobs
+    compiler: Callable[[], Compiler]
     reporter: Reporter
     known: dict[Part, Known] = field(default_factory=dict)
     copied: list[str] = field(default_factory=list)
@@ -110,12 +112,21 @@ def recalled(inputs: Inputs, knowledge: Knowledge) -> Image:
     return image.assembled(inputs, known)
 
 
-def build(inputs: Inputs, *, knowledge: Knowledge, blobs: Blobs, fetcher: Fetcher, reporter: Reporter) -> Built:
+def build(  # noqa: PLR0913 - what it works with, each of its own kind
+    inputs: Inputs,
+    *,
+    knowledge: Knowledge,
+    blobs: Blobs,
+    fetcher: Fetcher,
+    compiler: Callable[[], Compiler],
+    reporter: Reporter,
+) -> Built:
     """Return the image, all of whose own layers lie in `blobs` then; wheels are needed only for those to be written.
 
-    Raise WheelError for a wheel that is damaged or breaks a rule, ImageError where two own the same path.
+    `compiler` gives the base's own Python, where byte code has to be made. Raise WheelError for a wheel that is damaged
+    or breaks a rule, ImageError where two own the same path.
     """
-    work = _Work(inputs=inputs, knowledge=knowledge, blobs=blobs, reporter=reporter)
+    work = _Work(inputs=inputs, knowledge=knowledge, blobs=blobs, compiler=compiler, reporter=reporter)
     parts = inputs.parts()
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         try:
@@ -188,16 +199,9 @@ def _make(
 
     with ExitStack() as stack:
         if any(part.kind == BYTECODE for part in todo):
-            compiler = stack.enter_context(_compiler(work))
+            compiler = stack.enter_context(work.compiler())
         for _ in pool.map(make, todo):
             pass
-
-
-def _compiler(work: _Work) -> bytecode.Compiler:
-    """Return the base's own Python, which makes byte code."""
-    base = work.inputs.base
-    layers = [(work.blobs.path(item.digest), item.media_type) for item, _ in base.layers]
-    return bytecode.Compiler(layers, base.python_path, base.python_version)
 
 
 def _verified(fetcher: Fetcher, artifacts: Sequence[Artifact]) -> dict[Artifact, Path]:

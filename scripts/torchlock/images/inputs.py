@@ -144,12 +144,14 @@ def of_target(root: Path, target: Target, lock: Lock, base: Base) -> Inputs:
     if base.python_version.rpartition(".")[0] != lock.python:
         found = f"its lock is for Python {lock.python}, and the base {base.name} has {base.python_version}"
         raise ImageError(target.profile, found, f"a base with Python {lock.python}", "BASE=<one of docker/base.yaml>")
+    order = orders.Order.load(root / orders.FILE)
     return Inputs(
         lock=lock,
         variant=target.variant,
         base=base,
-        order=orders.Order.load(root / orders.FILE),
+        order=order,
         sources=application.sources(root),
+        compiled=tuple(item.project for item in lock.artifacts if order.compiles(item.project)),
         origin=_origin(root, base, target.platform),
     )
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from torchlock.locks.lock import Artifact
+    from torchlock.profiles.document import Node
 
 FILE = "docker/layers.yaml"
 # A packed wheel of so many bytes has a layer of its own; smaller ones share these many, by name.
@@ -36,28 +37,44 @@ class Group:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Order:
-    """Patterns over project names, the most shared and stable first; what none matches comes after them."""
+    """Patterns over project names, the most shared and stable first; what none matches comes after them.
+
+    `bytecode` are the patterns of the projects that get a layer of byte code.
+    """
 
     patterns: tuple[str, ...]
+    bytecode: tuple[str, ...] = ()
 
     @classmethod
     def load(cls, path: Path, where: str = FILE) -> Order:
         """Read the file that gives the order; raise ProfileError where it does not say it plainly."""
-        items = read(path, where).table(("order",), ("order",))["order"].items()
-        seen: list[str] = []
-        for item in items:
-            pattern = item.text()
-            if not _PATTERN.fullmatch(pattern):
-                expected = "a project's name in lower case with '-', in which '*' stands for any letters"
-                raise item.error(f"found the pattern {show(pattern)!r}", expected)
-            if covering := next((known for known in seen if fnmatchcase(pattern, known)), None):
-                raise item.error(f"{pattern!r} is never reached: {covering!r} comes before it", "each pattern once")
-            seen.append(pattern)
-        return cls(patterns=tuple(seen))
+        table = read(path, where).table(("order", "bytecode"), ("order",))
+        return cls(
+            patterns=_patterns(table["order"]),
+            bytecode=_patterns(table["bytecode"]) if "bytecode" in table else (),
+        )
+
+    def compiles(self, project: str) -> bool:
+        """Tell whether a project gets a layer of byte code."""
+        return any(fnmatchcase(project, known) for known in self.bytecode)
 
     def rank(self, project: str) -> int:
         """Return the place of a project's layer: lower comes first."""
         return next((at for at, known in enumerate(self.patterns) if fnmatchcase(project, known)), len(self.patterns))
+
+
+def _patterns(node: Node) -> tuple[str, ...]:
+    """Read a list of patterns, none of which hides behind an earlier one."""
+    seen: list[str] = []
+    for item in node.items():
+        pattern = item.text()
+        if not _PATTERN.fullmatch(pattern):
+            expected = "a project's name in lower case with '-', in which '*' stands for any letters"
+            raise item.error(f"found the pattern {show(pattern)!r}", expected)
+        if covering := next((known for known in seen if fnmatchcase(pattern, known)), None):
+            raise item.error(f"{pattern!r} is never reached: {covering!r} comes before it", "each pattern once")
+        seen.append(pattern)
+    return tuple(seen)
 
 
 def groups(artifacts: Sequence[Artifact], order: Order, room: int) -> list[Group]:

@@ -61,7 +61,7 @@ import-channels: $(CONDALOCK) ; @$(TORCHLOCK) import-channels
 ## check           | profiles, locks, renderings and gates agree; no network (exit status 3: stale)
 check: $(TOOL) ; @$(TORCHLOCK) check
 
-## image-<p>       | the OCI image images/<p>-<platform>, its digest known in advance    PLATFORM= BASE= AGAIN=1
+## image-<p>       | the OCI image images/<p>-<platform>, its digest known in advance    PLATFORM= BASE= AGAIN=1 REGISTRY=
 $(addprefix image-,$(NAMES)): image-%: $(TOOL) ; @$(TORCHLOCK) image $*
 
 ## load-<p>        | load the image into Docker, by its digest           PLATFORM=
@@ -112,8 +112,8 @@ test: $(DEV) ; @$(PYTEST) -n auto
 ## test-e2e        | the tests with real wheels, the network and emulation
 test-e2e: $(DEV) ; @$(PYTEST) -m e2e tests/e2e
 
-## bench           | ratios against uv, pip-compile and pip, in one run
-bench: $(DEV) ; @.venv/bin/python tests/bench.py
+## bench           | ratios against uv, pip-compile, pip, cp and Docker, in one run   ROUNDS= COLD=
+bench: $(DEV) ; @.venv/bin/python tests/bench.py && .venv/bin/python tests/bench_images.py
 
 ## deps            | lock the tool's own dependencies anew
 UVPC := .venv/bin/uv pip compile --quiet --no-config --universal --python-version 3.10 --generate-hashes --no-header --no-annotate --only-binary :all: --upgrade pyproject.toml

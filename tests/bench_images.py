@@ -26,6 +26,7 @@ from bench import COLD_ROUNDS, PROFILE, ROOT, WARM_ROUNDS, Row, show
 from e2e import images
 from e2e.project import environment
 from torchlock.digest import Digest
+from torchlock.locks import lock as locks
 from torchlock.locks.lock import FILE, folder
 from torchlock.reporter import Silent
 from torchlock.storage.fetch import Fetcher
@@ -219,10 +220,9 @@ def _context(made: Place, base: str, house: str) -> Path:
 def bench_bump(made: Place, registry: images.Registry) -> None:
     """Count what a new version of one small package sends to a registry that has the image."""
     page = made.clone / "lockfiles/index/pypi" / f"{BUMPED}.json"
-    record = json.loads(page.read_bytes())
-    lock = (made.clone / "lockfiles" / PROFILE / PLATFORM / FILE).read_text(encoding="utf-8")
-    record["files"] = {name: item for name, item in record["files"].items() if name not in lock}
-    page.write_text(json.dumps(record), encoding="utf-8")
+    for item in locks.read(folder(made.clone, PROFILE, PLATFORM) / FILE, made.clone).artifacts:
+        if item.project == BUMPED:
+            images.forget(page, item.filename)
     online = {**made.environment, "TORCHLOCK_OFFLINE": "", "DOCKER_CONFIG": str(registry.config)}
     row = Row("lock, make image and push after a small bump")
     row.run(made.tool("lock", PROFILE), environment=online)

@@ -59,7 +59,8 @@ class Project:
         shutil.copytree(studio.ROOT / "environments", root / "environments")
         (root / "scripts").symlink_to(studio.ROOT / "scripts")
         (root / "docker").mkdir()
-        shutil.copy(studio.ROOT / "docker" / "layers.yaml", root / "docker")
+        # Without byte code: these bases hold no Python.
+        (root / "docker" / "layers.yaml").write_text("order: [torch, numpy]\n", encoding="utf-8")
         (root / "docker" / "base.yaml").write_text(BASES, encoding="utf-8")
         declared = declaration.load(root)
         self.bases: set[str] = set()
@@ -89,7 +90,7 @@ class Project:
     def run(self, profile: str = "torch2.2-cuda", **options: Any) -> int:
         """Run the verb."""
         workspace = self.workspace(options.get("platform"))
-        values = {"profile": profile, "base": None, "images": None, "again": False, "json": False, **options}
+        values = {"profile": profile, "base": None, "images": None, "again": False, "json": False, "registry": None, **options}
         return images.image(workspace, argparse.Namespace(**values))
 
     def workspace(self, platform: str | None = None) -> Bench:

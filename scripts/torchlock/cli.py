@@ -69,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
         ("fetch", environments.fetch, one, "platform offline mirror wheelhouse store"),
         ("env", environments.make_env, one, "python offline mirror wheelhouse store envs require json"),
         ("smoke", environments.smoke, one, "envs require json"),
-        ("image", images.image, one, "platform base again offline mirror wheelhouse store images debian json"),
+        ("image", images.image, one, "platform base again registry offline mirror wheelhouse store images debian json"),
         ("load", containers.load, one, made),
         ("smoke-image", containers.smoke_image, one, f"{made} require json"),
         ("push", registries.push_image, one, f"{made} registry mount evidence"),

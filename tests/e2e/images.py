@@ -210,6 +210,14 @@ def layers(image: Image) -> dict[str, int]:
     return {item["digest"]: item["size"] for item in image.manifest["layers"]}
 
 
+def forget(page: Path, filename: str) -> None:
+    """Take a file out of a recorded page of the index, where it is one line, as if it had never been published."""
+    lines = page.read_text(encoding="utf-8").splitlines(keepends=True)
+    kept = [line for line in lines if f'"{filename}"' not in line]
+    assert len(kept) == len(lines) - 1
+    page.write_text("".join(kept), encoding="utf-8")
+
+
 def elsewhere(words: Sequence[str], variables: dict[str, str], *, cores: str = "0") -> list[str]:
     """Return a command that runs another as another user, on another host, under other settings, on few cores."""
     become = 'hostname elsewhere.example && umask 0077 && exec unshare --user --map-user=4321 --map-group=4321 "$@"'

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from e2e import images
 from e2e.images import ARM, HTPASSWD, PASSWORD, Image, layers
 from e2e.project import HOST, kill, not_run, start
 from torchlock.digest import Digest
@@ -248,9 +249,7 @@ def test_a_small_bump_moves_less_than_a_megabyte(
     """Another version of one small package: its bin and the last layer are new, and nothing else travels."""
     page = pristine.folder / "lockfiles/index/pypi" / f"{BUMPED}.json"
     (locked,) = [item for item in pristine.artifacts("torch2.2-cuda", HOST) if item.project == BUMPED]
-    record = json.loads(page.read_bytes())
-    del record["files"][locked.filename]
-    page.write_text(json.dumps(record), encoding="utf-8")
+    images.forget(page, locked.filename)
     before = layers(image22)
     pristine.make("lock-cuda", f"PLATFORM={HOST}")
     pristine.make("image-cuda")

@@ -82,7 +82,7 @@ def test_another_machine_makes_the_same_image(
     variables = STRANGE | {"TORCHLOCK_STORE": str(store), "TORCHLOCK_OFFLINE": "1"}
     done = runner.run(elsewhere(script, variables), folder=clone.folder, shown="elsewhere: torchlock image --again")
     assert f"{image22.digest} (the committed one)" in done.output
-    assert "23 written" in done.output
+    assert f"{len(layers(image22)) - 1} written" in done.output  # all but the base
     made = Image(clone=clone, profile=image22.profile, result=done)
     for digest in layers(image22):
         assert Digest.of_file(made.blob(digest)) == Digest.parse(digest)

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torchlock.base import image as bases
+from torchlock.commands import cache
 from torchlock.errors import TorchlockError
 from torchlock.images import build, committed, config, index, inputs
 from torchlock.images.known import FOLDER, Knowledge
 from torchlock.oci import layout
 from torchlock.oci.descriptor import PLATFORMS
+from torchlock.registry.reference import Reference
 
 if TYPE_CHECKING:
     import argparse
@@ -75,6 +77,8 @@ def _image(workspace: Workspace, options: argparse.Namespace, target: Target) ->
     """Make one image and its layout; return what is said of it."""
     blobs = workspace.blobs
     lock = workspace.check(target)
+    if options.registry and options.base is None:
+        cache.restore(workspace, target, Reference.parse(options.registry), blobs)
     base = bases.resolve(workspace.root, options.base, target.platform, workspace.workshop)
     wanted = inputs.of_target(workspace.root, target, lock, base)
     knowledge = Knowledge(

@@ -34,7 +34,8 @@ def install(path: Path, prefix: Path, subdir: str, recorded: Iterable[Path]) -> 
         raise CondaError(path.name, f"holds no line {MARK}", "a list as conda-lock renders it")
     known = _known(recorded)
     records = [_record(line, path.name, known) for line in lines if line and not line.startswith(("#", "@"))]
-    with tempfile.TemporaryDirectory(prefix="torchlock-conda-") as cache:
+    # After a failure rattler's threads may still unpack other packages into the folder that is being removed.
+    with tempfile.TemporaryDirectory(prefix="torchlock-conda-", ignore_cleanup_errors=True) as cache:
         try:
             asyncio.run(
                 rattler.install(

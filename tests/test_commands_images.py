@@ -90,7 +90,8 @@ class Project:
     def run(self, profile: str = "torch2.2-cuda", **options: Any) -> int:
         """Run the verb."""
         workspace = self.workspace(options.get("platform"))
-        values = {"profile": profile, "base": None, "images": None, "again": False, "json": False, "registry": None, **options}
+        given = {"base": None, "images": None, "again": False, "json": False, "registry": None}
+        values = {"profile": profile, **given, **options}
         return images.image(workspace, argparse.Namespace(**values))
 
     def workspace(self, platform: str | None = None) -> Bench:

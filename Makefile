@@ -44,11 +44,11 @@ $(addprefix smoke-,$(NAMES)): smoke-%: $(TOOL) ; @$(TORCHLOCK) smoke $*
 ## fetch-<p>       | fill wheels/ beside the lock: an offline bundle    PLATFORM= STORE= MIRROR= WHEELHOUSE=
 $(addprefix fetch-,$(NAMES)): fetch-%: $(TOOL) ; @$(TORCHLOCK) fetch $*
 
-## lock            | resolve from the recorded indexes (also lock-<p>)   OFFLINE=1 RESOLVER=uv|pip-tools PLATFORM=
+## lock            | resolve from the recorded indexes (also lock-<p>)   OFFLINE=1 RESOLVER=uv|pip-tools|conda-lock CONDA=
 lock: $(CONDALOCK) ; @$(TORCHLOCK) lock
 $(addprefix lock-,$(NAMES)): lock-%: $(CONDALOCK) ; @$(TORCHLOCK) lock $*
 
-## update          | record the indexes anew, then lock (also update-<p>)   PKG=name moves only that package
+## update          | record the indexes anew, then lock (also update-<p>)   PKG=name moves only that package    CHANNELS=
 update: $(CONDALOCK) ; @$(TORCHLOCK) update
 $(addprefix update-,$(NAMES)): update-%: $(CONDALOCK) ; @$(TORCHLOCK) update $*
 

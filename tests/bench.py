@@ -53,12 +53,20 @@ import sys; sys.path.insert(0, "scripts")
 from pathlib import Path
 from torchlock import interpreter
 from torchlock.reporter import Silent
-from torchlock.storage.fetch import Fetcher  # noqa: E402
-from torchlock.storage.store import Store  # noqa: E402
 from torchlock.workspace import Settings, Workspace
 work = Workspace(Path.cwd(), Settings(store=sys.argv[1], envs=sys.argv[2]), Silent())
 target = work.catalogue.find(sys.argv[3]).targets[0]
 work.environments.build(work.lock(target), interpreter.find(target.python, None, Silent()))
+"""
+# Both resolvers of wheels, without conda's.
+LOCK = """
+import sys; sys.path.insert(0, "scripts")
+from argparse import Namespace
+from pathlib import Path
+from torchlock.commands import locks
+from torchlock.reporter import Silent
+from torchlock.workspace import Settings, Workspace
+locks.make_wheels(Workspace(Path.cwd(), Settings(offline=True), Silent()), Namespace(profiles=[]))
 """
 
 
@@ -123,6 +131,7 @@ def bench_locks(workspace: Workspace) -> None:
     """Lock every target from the snapshot: torchlock with and without the cross-check, plain uv, pip-compile."""
     targets = workspace.targets([])
     tool = [sys.executable, "scripts/torchlock", "--quiet", "lock", "--offline"]
+    both = [sys.executable, "-c", LOCK]
     ours, alone = Row("torchlock lock, two resolvers"), Row("torchlock lock RESOLVER=uv")
     plain, compiled = Row("plain uv pip compile, one after another"), Row("plain pip-compile, linux-64 targets alone")
     kept = {path: path.read_bytes() for path in (ROOT / "lockfiles").glob("*/*/*.*")}
@@ -130,7 +139,7 @@ def bench_locks(workspace: Workspace) -> None:
         urls = {target: index.add(workspace.view(target)) for target in targets}
         try:
             for _ in range(WARM_ROUNDS):
-                ours.run(tool)
+                ours.run(both)
                 alone.run([*tool, "--resolver", "uv"])
                 _sum(plain, [partial(_uv, target=target, url=urls[target], cache=cache) for target in targets])
                 native = [target for target in targets if target.platform == host().name]
@@ -139,6 +148,26 @@ def bench_locks(workspace: Workspace) -> None:
             for path, data in kept.items():
                 path.write_bytes(data)
     show(f"Re-lock of {len(targets)} targets, offline", [ours, alone, plain, compiled], plain.median, "plain uv")
+
+
+def bench_conda(workspace: Workspace) -> None:
+    """Lock all conda environments by conda-lock: through torchlock's adapter, and through a conda of this machine."""
+    tool = [sys.executable, "scripts/torchlock", "--quiet", "lock", "--offline", "--resolver", "conda-lock"]
+    found = [path for name in ("conda", "mamba", "micromamba") if (path := shutil.which(name))]
+    rows = [Row("conda-lock through the adapter"), *(Row(f"conda-lock through {Path(path).name}") for path in found)]
+    kept = {path: path.read_bytes() for path in (ROOT / "lockfiles").glob("*/conda*") if path.is_file()}
+    try:
+        for _ in range(WARM_ROUNDS):
+            rows[0].run(tool)
+            for row, program in zip(rows[1:], found, strict=True):
+                row.run([*tool, "--conda", program])
+    finally:
+        for place, data in kept.items():
+            place.write_bytes(data)
+    count = sum(len(item.conda.targets) for item in workspace.catalogue.profiles.values() if item.conda)
+    show(f"{count} conda environments locked again, offline", rows, rows[0].median, "the adapter")
+    if not found:
+        print("  through conda, mamba, micromamba: not run, none is on this machine")  # noqa: T201 - this script's result
 
 
 def _sum(row: Row, runs: Sequence[Callable[[Row], None]]) -> None:
@@ -263,6 +292,7 @@ def main() -> None:
     """Run all benchmarks."""
     workspace = Workspace(ROOT, Settings(offline=True), Silent())
     bench_locks(workspace)
+    bench_conda(workspace)
     if not COLD_ROUNDS:
         print("\nFacts and environments: not run (COLD=0)")  # noqa: T201 - this script's result
         return

@@ -12,7 +12,7 @@ Verb: TypeAlias = tuple[str, Callable[[Any, argparse.Namespace], int], tuple[str
 FLAGS = frozenset(("offline", "json", "observe", "again", "update", "evidence"))
 _OPTIONS = {
     "offline": "never use the network",
-    "resolver": "one resolver alone: uv or pip-tools",
+    "resolver": "one resolver alone, and its kind of lock: uv, pip-tools or conda-lock",
     "platform": "one platform, such as linux-aarch64",
     "mirror": "another simple root: URL, or 'alias=URL alias=URL'",
     "wheelhouse": "folders of wheels to take before the index",

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from torchlock.workspace import Workspace
 
 
+# What RESOLVER= calls the resolver of conda packages.
+CONDA_LOCK = "conda-lock"
+
+
 def profiles(workspace: Workspace, options: argparse.Namespace) -> int:
     """List the profiles, their platforms and the state of their locks."""
     rows = [("PROFILE", "PLATFORM", "REQUIRES", "LOCK")]
@@ -44,10 +48,17 @@ def profiles(workspace: Workspace, options: argparse.Namespace) -> int:
 
 def make_all(workspace: Workspace, options: argparse.Namespace) -> int:
     """Resolve, and write the locks of wheels and of conda packages: of each kind all or, where one is refused, none."""
-    return _make_locks(workspace, options) or lock_conda(workspace, options)
+    status = 0 if workspace.settings.resolver == CONDA_LOCK else make_wheels(workspace, options)
+    return status or (lock_conda(workspace, options) if _conda(workspace) else 0)
 
 
-def _make_locks(workspace: Workspace, options: argparse.Namespace) -> int:
+def _conda(workspace: Workspace) -> bool:
+    """Tell whether conda locks are asked for: one resolver alone is one kind of lock alone."""
+    return workspace.settings.resolver in {None, CONDA_LOCK}
+
+
+def make_wheels(workspace: Workspace, options: argparse.Namespace) -> int:
+    """Resolve, and write the locks of wheels: all or, where one is refused, none."""
     targets, gate = workspace.targets(options.profiles), workspace.gate
     with exclusive(workspace.root / "lockfiles" / ".lock", workspace.reporter), serve() as index:
         for folder in (*workspace.snapshot.root.glob("*"), *(workspace.lock_path(target).parent for target in targets)):
@@ -72,9 +83,14 @@ def _make_lock(workspace: Workspace, index: LoopbackIndex, target: Target, gate:
 
 
 def update(workspace: Workspace, options: argparse.Namespace) -> int:
-    """Record the indexes anew (one package's pages with --pkg), then lock."""
+    """Record the indexes and the channels anew (one package's pages with --pkg), then lock."""
     if workspace.settings.offline:
         raise TorchlockError("update", "reads the indexes over the network", "OFFLINE= unset", "make lock OFFLINE=1")
+    status = 0 if workspace.settings.resolver == CONDA_LOCK else _update_wheels(workspace, options)
+    return max(status, update_conda(workspace, options) if _conda(workspace) else 0)
+
+
+def _update_wheels(workspace: Workspace, options: argparse.Namespace) -> int:
     pages = [page for page in workspace.snapshot.pages() if options.pkg in {None, page[1]}]
     if not pages:
         raise TorchlockError("lockfiles/index", f"holds no page of {options.pkg}", remedy="make lock")
@@ -85,7 +101,7 @@ def update(workspace: Workspace, options: argparse.Namespace) -> int:
                 workspace.recorder.refresh(name, project)
             except TorchlockError as error:
                 failed.append(error)
-    status = _make_locks(workspace, options) or update_conda(workspace, options)
+    status = make_wheels(workspace, options)
     for why in failed:
         print(f"torchlock: kept as it was recorded: {why}", file=sys.stderr)
     return 1 if failed else status

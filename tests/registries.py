@@ -432,8 +432,13 @@ def connect(registry: Registry, name: str = "a/b", actions: tuple[str, ...] = PU
 
 
 def answering(status: int, body: bytes = b"", headers: Mapping[str, str] | None = None) -> Callable[[Handler], None]:
-    """Answer with something else; a Content-Length in `headers` may lie."""
-    return lambda handler: handler.answer(status, body, headers)
+    """Take the request's body and answer with something else; a Content-Length in `headers` may lie."""
+
+    def fault(handler: Handler) -> None:
+        handler.body()  # else the client may meet a broken connection before it reads the answer
+        handler.answer(status, body, headers)
+
+    return fault
 
 
 def cutting(handler: Handler) -> None:

@@ -23,6 +23,7 @@ from e2e.project import ROOT, environment
 from torchlock.conda import trial
 from torchlock.conda.drift import drift
 from torchlock.digest import Digest
+from torchlock.files import remove
 from torchlock.profiles.conda import CondaTarget
 from torchlock.storage.store import Store
 
@@ -366,3 +367,4 @@ def test_real_torch(torch22: Built, work: Path, capfd: pytest.CaptureFixture[str
     assert found.status == "pass"
     assert "smoke passed" in capfd.readouterr().out
     assert not drift(env, lock, "linux-64", shop.reporter)
+    remove(folder)  # 7 GB, which the tests after this one have better use for

@@ -244,22 +244,23 @@ def test_an_image_that_is_not_there_is_refused(image22: Image, registry: Registr
 
 
 def test_a_small_bump_moves_less_than_a_megabyte(
-    pushed: str, image22: Image, pristine: Clone, registry: Registry, say: Callable[[str], None]
+    pushed: str, image22: Image, pristine: Clone, registry: Registry, work: Path, say: Callable[[str], None]
 ) -> None:
     """Another version of one small package: its bin and the last layer are new, and nothing else travels."""
+    aside = f"IMAGES={work}/bumped"  # the layout of the committed image stays
     page = pristine.folder / "lockfiles/index/pypi" / f"{BUMPED}.json"
     (locked,) = [item for item in pristine.artifacts("torch2.2-cuda", HOST) if item.project == BUMPED]
     images.forget(page, locked.filename)
     before = layers(image22)
     pristine.make("lock-cuda", f"PLATFORM={HOST}")
-    pristine.make("image-cuda")
+    pristine.make("image-cuda", aside)
     (bumped,) = [item for item in pristine.artifacts("torch2.2-cuda", HOST) if item.project == BUMPED]
     assert bumped.version != locked.version
     changed = layers(image22).keys() - before.keys()
     assert len(changed) == 2
 
     received, kept = registry.counter.received, registry.size
-    done = pristine.make("push-cuda", f"REGISTRY={registry.repository(REPOSITORY)}", _as_user(registry))
+    done = pristine.make("push-cuda", aside, f"REGISTRY={registry.repository(REPOSITORY)}", _as_user(registry))
     assert "3 blobs sent" in done.output  # the two layers and the config
     sent = registry.counter.received - received
     say(f"{BUMPED} {locked.version} -> {bumped.version}: {sent} bytes travelled, {registry.size - kept} were new")

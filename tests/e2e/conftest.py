@@ -166,11 +166,12 @@ def prepared(clone: Clone) -> Clone:
 
 @pytest.fixture
 def pristine(prepared: Clone) -> Iterator[Clone]:
-    """Return the shared clone, ready for use, and put its tracked files back afterwards."""
+    """Return the shared clone, ready for use; put its tracked files back afterwards, and drop what locking recorded."""
     try:
         yield prepared
     finally:
         prepared.git("checkout", "--quiet", "--force", "HEAD", "--", ".")
+        prepared.git("clean", "--quiet", "--force", "-d", "--", "environments", "lockfiles")
 
 
 @pytest.fixture(scope="session")

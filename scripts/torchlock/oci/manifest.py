@@ -38,19 +38,7 @@ class Manifest:
 
     def to_json(self) -> bytes:
         """Return the canonical bytes."""
-        value: dict[str, Any] = {
-            "schemaVersion": 2,
-            "mediaType": self.media_type,
-            "config": self.config.to_dict(),
-            "layers": [layer.to_dict() for layer in self.layers],
-        }
-        if self.annotations:
-            value["annotations"] = dict(self.annotations)
-        if self.subject is not None:
-            value["subject"] = self.subject.to_dict()
-        if self.artifact_type is not None:
-            value["artifactType"] = self.artifact_type
-        return canonical(value)
+        return _written(self, {"config": self.config.to_dict(), "layers": [layer.to_dict() for layer in self.layers]})
 
     @classmethod
     def from_json(cls, data: bytes, where: str) -> Manifest:
@@ -88,18 +76,7 @@ class Index:
 
     def to_json(self) -> bytes:
         """Return the canonical bytes."""
-        value: dict[str, Any] = {
-            "schemaVersion": 2,
-            "mediaType": self.media_type,
-            "manifests": [manifest.to_dict() for manifest in self.manifests],
-        }
-        if self.annotations:
-            value["annotations"] = dict(self.annotations)
-        if self.subject is not None:
-            value["subject"] = self.subject.to_dict()
-        if self.artifact_type is not None:
-            value["artifactType"] = self.artifact_type
-        return canonical(value)
+        return _written(self, {"manifests": [manifest.to_dict() for manifest in self.manifests]})
 
     @classmethod
     def from_json(cls, data: bytes, where: str) -> Index:
@@ -185,6 +162,18 @@ def media_type_of(data: bytes, where: str) -> str:
     value = _document(data, where)
     kind = (INDEXES, INDEX) if "manifests" in value else (MANIFESTS, MANIFEST)
     return _media_type(value, *kind, f"{where}: ")
+
+
+def _written(item: Manifest | Index, own: Mapping[str, Any]) -> bytes:
+    """Return the canonical bytes of what both kinds say of themselves, and of what is a kind's own."""
+    value: dict[str, Any] = {"schemaVersion": 2, "mediaType": item.media_type, **own}
+    if item.annotations:
+        value["annotations"] = dict(item.annotations)
+    if item.subject is not None:
+        value["subject"] = item.subject.to_dict()
+    if item.artifact_type is not None:
+        value["artifactType"] = item.artifact_type
+    return canonical(value)
 
 
 def _document(data: bytes, where: str) -> Mapping[str, Any]:

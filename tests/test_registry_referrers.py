@@ -115,11 +115,12 @@ def test_two_writers_of_one_tag_lose_nothing(registry: Registry, client: Client)
     tag = f"sha256-{SUBJECT.digest.hex}"
 
     def overwritten(handler: Handler) -> None:
-        handler.serve()
-        data = Index(manifests=()).to_json()
-        repository = registry.repository("a/b")
-        repository.manifests[str(Digest.of(data))] = (INDEX, data)
-        repository.tags[tag] = str(Digest.of(data))
+        with registry.lock:  # the next request waits for it
+            handler.serve()
+            data = Index(manifests=()).to_json()
+            repository = registry.repository("a/b")
+            repository.manifests[str(Digest.of(data))] = (INDEX, data)
+            repository.tags[tag] = str(Digest.of(data))
 
     registry.fault("PUT", tag, overwritten, times=2)
     found = attach(client, SUBJECT, KIND, DATA, NOTES)

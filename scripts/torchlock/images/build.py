@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from threading import Lock as Guard
@@ -188,18 +188,20 @@ def _make(
     """Write layers, the longest first; all wheels are planned together, since none may own what another does."""
     lock = work.inputs.lock
     wheels = [(item, paths[item]) for item in lock.artifacts]
-    planned = installed.pieces(wheels, lock.python, lock.platform, application.ENVIRONMENT, work.reporter)
-
-    def make(part: Part) -> None:
-        pieces = [piece for item in part.artifacts for piece in planned[item.project]]
-        said = {it.project: licences.of_wheel(paths[it], it.filename, it.project) for it in part.artifacts}
-        if part.kind == BYTECODE:
-            pieces, said = compiler.pieces(pieces), {}
-        work.make(part, layer.arranged(pieces), said, verified=unverified.isdisjoint(part.artifacts))
-
     with ExitStack() as stack:
         if any(part.kind == BYTECODE for part in todo):
-            compiler = stack.enter_context(work.compiler())
+            # The first job of the pool: who waits for it never waits for a thread.
+            compiler = pool.submit(lambda: stack.enter_context(work.compiler()))
+            stack.callback(wait, [compiler])
+        planned = installed.pieces(wheels, lock.python, lock.platform, application.ENVIRONMENT, work.reporter)
+
+        def make(part: Part) -> None:
+            pieces = [piece for item in part.artifacts for piece in planned[item.project]]
+            said = {it.project: licences.of_wheel(paths[it], it.filename, it.project) for it in part.artifacts}
+            if part.kind == BYTECODE:
+                pieces, said = compiler.result().pieces(pieces), {}
+            work.make(part, layer.arranged(pieces), said, verified=unverified.isdisjoint(part.artifacts))
+
         for _ in pool.map(make, todo):
             pass
 

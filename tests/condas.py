@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import channels
-from channels import PREFIX, Link, Package, python
-from servers import Notes
+from channels import PREFIX, Link, Package, publish, python
+from servers import Notes, serving
 from torchlock.conda.document import CondaLock
 from torchlock.conda.document import Package as Locked
 from torchlock.conda.installation import CondaEnvironments
@@ -20,7 +21,9 @@ from torchlock.network.budget import Limits
 from torchlock.network.remote import Remote
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from servers import Site
 
 TOOL = Package(
     name="tool",
@@ -48,8 +51,19 @@ LIBRARY = Package(
 DATA = Package(name="data", noarch="generic", files={"etc/data.conf": "a = 1\n"})
 ALL = (python(), TOOL, LIBRARY, DATA)
 
+MODULE = Package(
+    name="tool",
+    noarch="python",
+    depends=("python",),
+    files={"site-packages/tool/__init__.py": "value = 1\n"},
+    entry_points=("hello = tool:main",),
+)
+CONF = Package(name="data", build="h0_0", files={"etc/data.conf": "a = 1\n", "lib/data.so": Link(target="data.so.1")})
+FEW = (python(), MODULE, CONF)
+
 PROFILE = "demo-cpu"
 PLATFORM = "linux-64"
+URL = "https://conda.anaconda.org/demo"
 FAST = Limits(tries=3, budget=5.0, pause=0.01, longest_pause=0.02)
 
 
@@ -118,6 +132,20 @@ class Shop:
         return sorted(
             path.name for path in self.envs.root.iterdir() if not path.name.startswith((".lock-", ".linking-"))
         )
+
+
+def build(shop: Shop, site: Site, *packages: Package) -> Path:
+    """Publish packages, and build the environment of all of them."""
+    return shop.build(locked(publish(site, packages), packages))
+
+
+@contextmanager
+def standing(root: Path, packages: Sequence[Package]) -> Iterator[Shop]:
+    """Serve packages as the channel at URL, and give a shop whose environment of all of them stands."""
+    with serving() as site:
+        shop = Shop(root, mirrors={URL: publish(site, packages)})
+        shop.build(locked(URL, packages))
+        yield shop
 
 
 def child(root: Path, code: str) -> subprocess.Popen[str]:

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-import servers
-from channels import RUNNING, Link, Package, pack, publish, python
-from condas import PLATFORM, PROFILE, Shop, locked
+from channels import RUNNING, Package, pack, python
+from condas import CONF, FEW, MODULE, PLATFORM, PROFILE, URL, Shop, locked, standing
 from torchlock.conda.drift import drift
 
 if TYPE_CHECKING:
@@ -19,30 +18,17 @@ if TYPE_CHECKING:
     from torchlock.conda.document import CondaLock
     from torchlock.conda.drift import Drift
 
-TOOL = Package(
-    name="tool",
-    noarch="python",
-    depends=("python",),
-    files={"site-packages/tool/__init__.py": "value = 1\n"},
-    entry_points=("hello = tool:main",),
-)
-DATA = Package(name="data", build="h0_0", files={"etc/data.conf": "a = 1\n", "lib/data.so": Link(target="data.so.1")})
-ALL = (python(), TOOL, DATA)
-URL = "https://conda.anaconda.org/demo"
-
 
 @pytest.fixture
 def shop(tmp_path: Path) -> Iterator[Shop]:
     """Give an environment as it was built."""
-    with servers.serving() as site:
-        made = Shop(tmp_path, mirrors={URL: publish(site, ALL)})
-        made.build(locked(URL, ALL))
+    with standing(tmp_path, FEW) as made:
         yield made
 
 
 def seen(shop: Shop, lock: CondaLock | None = None) -> Drift:
     """Return the drift of the environment."""
-    return drift(shop.env, lock or locked(URL, ALL), PLATFORM, shop.reporter)
+    return drift(shop.env, lock or locked(URL, FEW), PLATFORM, shop.reporter)
 
 
 def test_none(shop: Shop) -> None:
@@ -57,7 +43,7 @@ def test_none(shop: Shop) -> None:
 def test_packages(shop: Shop) -> None:
     """A package that only one side has is named, and one that has moved says how."""
     other = Package(name="other")
-    newer = replace(DATA, version="2.0")
+    newer = replace(CONF, version="2.0")
     found = seen(shop, locked(URL, [python(), other, newer]))
     assert list(found.lines()) == [
         f"envs/conda-{PROFILE} on linux-64:",
@@ -69,14 +55,14 @@ def test_packages(shop: Shop) -> None:
 
 def test_same_version(shop: Shop) -> None:
     """Another build, other bytes, or another address of one version is a change."""
-    build = replace(DATA, build="h1_0")
-    assert seen(shop, locked(URL, [python(), TOOL, build])).changed == ("data 1.0: build h1_0 -> h0_0",)
-    other = replace(DATA, files={"etc/data.conf": "b\n"})
-    (text,) = seen(shop, locked(URL, [python(), TOOL, other])).changed
-    assert text == f"data 1.0 h0_0: other bytes, sha256:{locked(URL, [DATA]).all_packages[0].sha256.hex}"
-    (text, *_) = seen(shop, locked("https://elsewhere", ALL)).changed
+    build = replace(CONF, build="h1_0")
+    assert seen(shop, locked(URL, [python(), MODULE, build])).changed == ("data 1.0: build h1_0 -> h0_0",)
+    other = replace(CONF, files={"etc/data.conf": "b\n"})
+    (text,) = seen(shop, locked(URL, [python(), MODULE, other])).changed
+    assert text == f"data 1.0 h0_0: other bytes, sha256:{locked(URL, [CONF]).all_packages[0].sha256.hex}"
+    (text, *_) = seen(shop, locked("https://elsewhere", FEW)).changed
     assert (
-        text == f"data 1.0: from {URL}/linux-64/{DATA.filename}, locked from https://elsewhere/linux-64/{DATA.filename}"
+        text == f"data 1.0: from {URL}/linux-64/{CONF.filename}, locked from https://elsewhere/linux-64/{CONF.filename}"
     )
 
 
@@ -110,4 +96,4 @@ def test_file_turned_link(shop: Shop) -> None:
 
 def test_packs_alike() -> None:
     """The builder of the tests gives the same bytes every time, on which all of this stands."""
-    assert [pack(package) for package in ALL] == [pack(package) for package in ALL]
+    assert [pack(package) for package in FEW] == [pack(package) for package in FEW]

@@ -12,8 +12,9 @@ import pytest
 
 from servers import Notes
 from torchlock.commands import conda_env
-from torchlock.conda import document, prefix
+from torchlock.conda import document
 from torchlock.conda.prefix import Manifest
+from torchlock.environment.manifest import place_of
 from torchlock.errors import CondaError, ProfileError
 from torchlock.platforms import host
 from torchlock.workspace import Settings, Workspace
@@ -108,7 +109,7 @@ def test_drift(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     env = tmp_path / "conda-torch2.4-cpu"
     (env / "conda-meta").mkdir(parents=True)
     lock = document.read(document.path(ROOT, "torch2.4-cpu"), ROOT)
-    place = prefix.place_of(env)
+    place = place_of(env)
     Manifest(profile="torch2.4-cpu", platform="linux-64", lock=str(lock.digest), place=place, records={}).write(env)
     assert conda_env.drift_conda(workspace(envs=str(tmp_path)), options()) == 1
     count = len(lock.packages("linux-64"))

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-import servers
 from channels import FULL, PREFIX, Package, pack, publish, python
-from condas import ALL, PLATFORM, PROFILE, TOOL, Shop, child, locked
+from condas import ALL, PLATFORM, PROFILE, TOOL, Shop, build, child, locked, standing
 from torchlock.conda import prefix
 from torchlock.errors import CondaError, NetworkError
 
@@ -27,25 +26,11 @@ if TYPE_CHECKING:
     from servers import Site
 
 
-@pytest.fixture
-def site() -> Iterator[Site]:
-    """Serve whatever a test publishes."""
-    with servers.serving() as found:
-        yield found
-
-
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     """Give an environment of all packages, which tests only look at."""
-    with servers.serving() as found:
-        shop = Shop(tmp_path_factory.mktemp("built"))
-        build(shop, found, *ALL)
+    with standing(tmp_path_factory.mktemp("built"), ALL) as shop:
         yield shop
-
-
-def build(shop: Shop, site: Site, *packages: Package) -> Path:
-    """Publish packages, and build the environment of all of them."""
-    return shop.build(locked(publish(site, packages), packages))
 
 
 def test_works(built: Shop) -> None:
@@ -162,6 +147,27 @@ def test_no_rattler(tmp_path: Path, site: Site, monkeypatch: pytest.MonkeyPatch)
         "py-rattler: is not installed here; expected what links conda packages; "
         "try: pip install -r requirements-conda.txt"
     )
+
+
+def test_no_room(tmp_path: Path, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Too small a disk is refused before anything is unpacked, with what to name in its stead."""
+    shop = Shop(tmp_path)
+    usage = shutil.disk_usage(tmp_path)._replace(free=100)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(CondaError) as caught:
+        build(shop, site, TOOL)
+    assert caught.value.found == "100 bytes are free"
+    assert caught.value.expected == f"{3 * len(pack(TOOL)):,} bytes"
+    assert caught.value.remedy == "make room, or name another folder with ENVS="
+    assert shop.left() == []
+
+
+def test_no_folder(tmp_path: Path, site: Site) -> None:
+    """A folder of environments that cannot be made is one line."""
+    shop = Shop(tmp_path)
+    shop.envs.root.write_text("a file")
+    with pytest.raises(CondaError, match=f"^envs/conda-{PROFILE}: File exists: "):
+        build(shop, site, TOOL)
 
 
 def test_other_platform(tmp_path: Path, site: Site) -> None:

@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-import servers
 from channels import PREFIX, RUNNING, Package, pack, publish, python
-from condas import ALL, DATA, FAST, LIBRARY, PLATFORM, PROFILE, TOOL, Shop, locked
+from condas import ALL, DATA, FAST, LIBRARY, PLATFORM, PROFILE, TOOL, Shop, build, locked, standing
 from torchlock.conda import installation, linking, prefix
 from torchlock.conda.packages import Mirrors, PackageFetcher
 from torchlock.digest import Digest
@@ -36,25 +35,11 @@ if TYPE_CHECKING:
 HOOK = Package(name="hook", files={"bin/.hook-post-link.sh": "touch $PREFIX/hooked\n", "share/hook": "x"})
 
 
-@pytest.fixture
-def site() -> Iterator[Site]:
-    """Serve whatever a test publishes."""
-    with servers.serving() as found:
-        yield found
-
-
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     """Give an environment of all packages, which tests only look at."""
-    with servers.serving() as found:
-        shop = Shop(tmp_path_factory.mktemp("built"))
-        build(shop, found, *ALL)
+    with standing(tmp_path_factory.mktemp("built"), ALL) as shop:
         yield shop
-
-
-def build(shop: Shop, site: Site, *packages: Package) -> Path:
-    """Publish packages, and build the environment of all of them."""
-    return shop.build(locked(publish(site, packages), packages))
 
 
 def refused(tmp_path: Path, site: Site, *packages: Package) -> str:

@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-import servers
-from channels import Link, Package, publish, python
-from condas import Shop, locked
+from condas import FEW, URL, Shop, locked, standing
 from torchlock.conda import prefix
 from torchlock.errors import CondaError
 
@@ -18,24 +16,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-TOOL = Package(
-    name="tool",
-    noarch="python",
-    depends=("python",),
-    files={"site-packages/tool/__init__.py": "value = 1\n"},
-    entry_points=("hello = tool:main",),
-)
-DATA = Package(name="data", build="h0_0", files={"etc/data.conf": "a = 1\n", "lib/data.so": Link(target="data.so.1")})
-ALL = (python(), TOOL, DATA)
-URL = "https://conda.anaconda.org/demo"
-
-
 @pytest.fixture
 def shop(tmp_path: Path) -> Iterator[Shop]:
     """Give an environment as it was built."""
-    with servers.serving() as site:
-        made = Shop(tmp_path, mirrors={URL: publish(site, ALL)})
-        made.build(locked(URL, ALL))
+    with standing(tmp_path, FEW) as made:
         yield made
 
 
@@ -61,7 +45,7 @@ def test_no_manifest(shop: Shop, text: str) -> None:
     (shop.env / "torchlock.json").write_text(text)
     with pytest.raises(CondaError):
         prefix.read_manifest(shop.env)
-    (issue,) = shop.envs.differences(locked(URL, ALL))
+    (issue,) = shop.envs.differences(locked(URL, FEW))
     assert issue.startswith("torchlock.json: ")
 
 

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-import servers
-from channels import Package, publish, python
-from condas import PLATFORM, PROFILE, Shop, locked
+import recorded
+from channels import Package, python
+from condas import PROFILE, URL, Shop, locked, standing
 from torchlock.conda import trial
 from torchlock.errors import CondaError, SmokeError
-from torchlock.profiles.conda import CondaTarget
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,22 +21,8 @@ if TYPE_CHECKING:
     from torchlock.environment.trial import Evidence
 
 ALL = (python(), Package(name="pytorch", version="2.4.1", build="cpu_0"), Package(name="numpy", version="2.1.3"))
-URL = "https://conda.anaconda.org/demo"
 LOCK = locked(URL, ALL)
-TARGET = CondaTarget(
-    profile=PROFILE,
-    variant="cpu",
-    platform=PLATFORM,
-    python="3.11",
-    torch="2.4.1",
-    numpy="2.1.3",
-    channel="demo",
-    build="cpu_*",
-    cuda=None,
-    also=(),
-    virtual={},
-    where="environments/demo.yaml:1: variants.cpu",
-)
+TARGET = replace(recorded.TARGET, channel="demo", virtual={}, where="environments/demo.yaml:1: variants.cpu")
 # A script with the smoke script's interface, whose answer is the JSON beside it.
 STAND_IN = """
 import argparse, json, os, pathlib, sys
@@ -69,9 +54,7 @@ PASSED: dict[str, Any] = {
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     """Give a shop whose environment is built, with a torch and a NumPy in name only."""
     root = tmp_path_factory.mktemp("trial")
-    with servers.serving() as site:
-        made = Shop(root, mirrors={URL: publish(site, ALL)})
-        made.build(LOCK)
+    with standing(root, ALL) as made:
         (root / "smoke.py").write_text(STAND_IN)
         yield made
 
@@ -143,6 +126,18 @@ def test_no_environment(tmp_path: Path) -> None:
     with pytest.raises(CondaError) as caught:
         trial.run(tmp_path / "envs/conda-x", LOCK, TARGET, trial.Wishes(), Shop(tmp_path).reporter)
     assert str(caught.value) == (f"envs/conda-x: there is no such environment yet; try: make conda-env-{PROFILE}")
+
+
+def test_no_interpreter(shop: Shop) -> None:
+    """An environment whose interpreter has gone is refused with the command that mends it."""
+    python = shop.env / "bin/python"
+    aside = python.rename(shop.root / "python")
+    try:
+        with pytest.raises(CondaError) as caught:
+            run(shop, PASSED)
+    finally:
+        aside.rename(python)
+    assert str(caught.value) == f"{python}: cannot be run: No such file or directory; try: make conda-env-{PROFILE}"
 
 
 def test_other_lock(shop: Shop) -> None:

@@ -394,7 +394,7 @@ KILLED = {
     "before the files": "env.carry_out = die",
     "between the files": "import torchlock.environment.placement as p; p._link = lambda *_: die()",
     "before the manifest": "env.Manifest.write = die",
-    "before the swap": "env._swap = die",
+    "before the swap": "env.swap = die",
     "with the old one moved aside": "env.files.fsync_folder = die; Path.rename = half",
     "after the swap": "env.files.fsync_folder = die",
     "before the old one is gone": "env.files.remove = late",

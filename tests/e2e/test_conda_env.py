@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING
 import pytest
 
 import channels
+import recorded
 import servers
 from channels import FULL, PREFIX, RUNNING, Link, Package, pack, publish, python
 from condas import Shop, locked
@@ -24,7 +25,6 @@ from torchlock.conda import trial
 from torchlock.conda.drift import drift
 from torchlock.digest import Digest
 from torchlock.files import remove
-from torchlock.profiles.conda import CondaTarget
 from torchlock.storage.store import Store
 
 if sys.version_info >= (3, 14):
@@ -129,17 +129,15 @@ os._exit(status)
 
 
 DEMO = "https://conda.anaconda.org/demo"
-TARGET = CondaTarget(
-    profile="demo-cpu",
+TARGET = replace(
+    recorded.TARGET,
     variant="cuda",
-    platform="linux-64",
     python=RUNNING,
     torch="2.2.2",
     numpy="1.26.4",
     channel="demo",
     build="*",
     cuda="12.1",
-    also=(),
     virtual={},
     where="environments/demo.yaml",
 )

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import importlib.util
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,12 +16,14 @@ from torchlock import files, process
 from torchlock.conda import prefix
 from torchlock.conda.linking import Item, Order
 from torchlock.conda.prefix import META, Manifest
+from torchlock.environment.env import check_space, recover, refusals, summary, swap
+from torchlock.environment.manifest import name_of, place_of
 from torchlock.errors import CondaError
 from torchlock.locks.lock import Artifact
 from torchlock.platforms import host
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from torchlock.conda.document import CondaLock, Package
     from torchlock.conda.packages import PackageFetcher
@@ -64,23 +63,19 @@ class CondaEnvironments:
             raise CondaError("py-rattler", "is not installed here", "what links conda packages", remedy)
         final = self.path(lock.profile)
         packages = _for_host(lock, platform)
-        with _refusals(final), files.exclusive(self._beside(final, "lock"), self.reporter):
+        with refusals(final, CondaError), files.exclusive(self._beside(final, "lock"), self.reporter):
             staging, old = self._beside(final, "staging"), self._beside(final, "old")
             with files.exclusive(self._beside(final, "linking"), self.reporter):
                 self._recover(final, staging, old)
             if os.path.lexists(final):
                 differences = self.differences(lock)
                 if not differences:
-                    self.reporter.note(f"{_name(final)} is already that of its lock")
+                    self.reporter.note(f"{name_of(final)} is already that of its lock")
                     return final
-                more = f" (and {len(differences) - 1} more)" if len(differences) > 1 else ""
-                self.reporter.note(f"{_name(final)} is built anew: {differences[0]}{more}")
+                self.reporter.note(f"{name_of(final)} is built anew: {summary(differences)}")
             try:
                 self._stage(lock, packages, platform, final)
-                if os.path.lexists(final):
-                    final.rename(old)
-                staging.rename(final)
-                files.fsync_folder(final.parent)
+                swap(staging, final, old)
             finally:
                 self._recover(final, staging, old)
         return final
@@ -104,15 +99,14 @@ class CondaEnvironments:
             profile=lock.profile,
             platform=platform,
             lock=str(lock.digest),
-            place=prefix.place_of(final),
+            place=place_of(final),
             records=prefix.settle(staging, packages),
         )
         made.write(staging)
         issues = prefix.verify(staging, made, self.reporter, final)
         if issues:
-            found = f"{issues[0]}{f' (and {len(issues) - 1} more)' if len(issues) > 1 else ''}"
             expected = "files that are what info/paths.json of their package says"
-            raise CondaError(_name(final), f"what was installed is not true: {found}", expected)
+            raise CondaError(name_of(final), f"what was installed is not true: {summary(issues)}", expected)
         _compile(staging, final)
 
     def _link(self, packages: tuple[Package, ...], platform: str, staging: Path, final: Path) -> None:
@@ -120,7 +114,7 @@ class CondaEnvironments:
         artifacts = {item: self._artifact(item) for item in packages}
         found = self.fetcher.fetch((artifact, item.url) for item, artifact in artifacts.items())
         sizes = {item: found[artifact].stat().st_size for item, artifact in artifacts.items()}
-        _check_space(final.parent, UNPACKED * sum(sizes.values()))
+        check_space(final.parent, UNPACKED * sum(sizes.values()), CondaError, "folder with ENVS=")
         work = self._beside(final, "work")
         (work / "packages").mkdir(parents=True)
         items = []
@@ -156,16 +150,8 @@ class CondaEnvironments:
         return self.root / f".{kind}-{final.name}"
 
     def _recover(self, final: Path, staging: Path, old: Path) -> None:
-        """Undo what was cut off: staging goes, and an environment that was moved aside comes back."""
-        files.remove(staging)
+        recover(final, staging, old)
         files.remove(self._beside(final, "work"))
-        if os.path.lexists(old) and not os.path.lexists(final):
-            old.rename(final)
-        files.remove(old)
-
-
-def _name(final: Path) -> str:
-    return f"{final.parent.name}/{final.name}"
 
 
 def _for_host(lock: CondaLock, platform: str) -> tuple[Package, ...]:
@@ -250,23 +236,4 @@ def _compile(staging: Path, final: Path) -> None:
     result = process.run(command, environment=environment, text="\n".join(sources), seconds=COMPILE_SECONDS)
     if result.returncode not in {0, 1} or "No module named" in result.stderr:
         said = " ".join(result.stderr.split())[:300]
-        raise CondaError(_name(final), f"its Python does not run, saying {said!r}", "a Python for this machine")
-
-
-def _check_space(folder: Path, needed: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        found = f"{free:,} bytes are free"
-        raise CondaError(folder, found, f"{needed:,} bytes", "make room, or name another folder with ENVS=")
-
-
-@contextmanager
-def _refusals(final: Path) -> Iterator[None]:
-    """Turn what the system refuses into one line."""
-    try:
-        yield
-    except OSError as error:
-        found = f"{error.strerror or error}: {error.filename or _name(final)}"
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            found += f" ({shutil.disk_usage(final.parent).free:,} bytes are free)"
-        raise CondaError(_name(final), found) from error
+        raise CondaError(name_of(final), f"its Python does not run, saying {said!r}", "a Python for this machine")

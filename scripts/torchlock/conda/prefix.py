@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from torchlock import files
 from torchlock.digest import Digest
+from torchlock.environment.manifest import keep, place_of
 from torchlock.errors import CondaError
 
 if TYPE_CHECKING:
@@ -68,8 +69,7 @@ class Manifest:
 
     def write(self, env: Path) -> None:
         """Write the manifest, durably."""
-        text = json.dumps(asdict(self), sort_keys=True, indent=1, ensure_ascii=False)
-        files.write_atomic(env / FILE, f"{text}\n".encode())
+        keep(env / FILE, asdict(self))
 
 
 def read_manifest(env: Path) -> Manifest:
@@ -86,11 +86,6 @@ def read(env: Path) -> list[Installed]:
     """Read the records of all packages in an environment, sorted by name."""
     found = [_installed(path) for path in (env / META).glob("*.json")]
     return sorted(found, key=lambda item: (item.name, item.record))
-
-
-def place_of(final: Path) -> str:
-    """Return the digest of an environment's path."""
-    return str(Digest.of(os.fsencode(final.absolute())))
 
 
 def settle(staging: Path, packages: Iterable[Package]) -> dict[str, str]:

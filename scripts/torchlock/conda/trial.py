@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
 import re
-import subprocess
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torchlock import files, process
+from torchlock import files
 from torchlock.conda import prefix
 from torchlock.environment import trial
+from torchlock.environment.manifest import name_of
 from torchlock.environment.trial import Evidence
 from torchlock.errors import CondaError, SmokeError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
+    from pathlib import Path
 
     from torchlock.conda.document import CondaLock
     from torchlock.profiles.conda import CondaTarget
     from torchlock.reporter import Reporter
 
-# How long the script may take to end its children when it is told to stop.
-STOP_SECONDS = 5.0
 _TORCH, _NUMPY = "pytorch", "numpy"
 
 
@@ -45,8 +39,7 @@ def run(env: Path, lock: CondaLock, target: CondaTarget, wishes: Wishes, reporte
     The script prints for itself. Raise SmokeError, the evidence kept all the same, where a check failed or where numpy,
     torch or CUDA are others than the lock's; and where the script could not finish, which leaves no evidence.
     """
-    where = f"{env.parent.name}/{env.name}"
-    again = f"make conda-env-{target.profile}"
+    where, again = name_of(env), f"make conda-env-{target.profile}"
     if not env.is_dir():
         raise CondaError(where, "there is no such environment yet", remedy=again)
     known = prefix.read_manifest(env)
@@ -56,7 +49,10 @@ def run(env: Path, lock: CondaLock, target: CondaTarget, wishes: Wishes, reporte
     options = ["--variant", target.variant]
     options += ["--require-device", wishes.require] if wishes.require else []
     options += ["--json"] if wishes.as_json else []
-    found = _report(where, env / "bin" / "python", wishes.script, options, again)
+    status, found = trial.report(env / "bin" / "python", wishes.script, options, CondaError, again)
+    if found is None:
+        ended = f"the smoke script ended with status {status} before it could report"
+        raise SmokeError(where, ended, "a report", again)
     differences = against(lock, target, found)
     evidence = Evidence(
         profile=known.profile,
@@ -67,10 +63,7 @@ def run(env: Path, lock: CondaLock, target: CondaTarget, wishes: Wishes, reporte
         smoke=found,
     )
     evidence.write(env)
-    failed = [check["id"] for check in found["checks"] if check["status"] == "fail" and not check.get("known")]
-    if found["status"] != "pass" or failed:
-        names = ", ".join(failed[:5]) + (", …" if len(failed) > 5 else "")
-        raise SmokeError(where, f"{len(failed)} of {len(found['checks'])} checks failed: {names}", "none", again)
+    trial.judge(where, found, again)
     if differences:
         raise SmokeError(where, differences[0], "what the lock says", again)
     reporter.note(f"the evidence of this run is in {where}/{trial.FILE}")
@@ -86,33 +79,3 @@ def against(lock: CondaLock, target: CondaTarget, found: Mapping[str, Any]) -> l
         for name, version in sorted(seen.items())
         if re.sub(r"(\.post\d+)?(\+.*)?$", "", str(version)) != locked.get(name)
     ]
-
-
-def _report(where: str, python: Path, script: Path, options: Sequence[str], again: str) -> dict[str, Any]:
-    """Run the script, isolated from the user's settings, and return its JSON."""
-    with tempfile.TemporaryDirectory(prefix="torchlock-") as folder:
-        report = Path(folder) / "smoke.json"
-        command = [os.fspath(python), "-I", os.fspath(script), "--report", os.fspath(report), *options]
-        try:
-            status = _run(command)
-        except OSError as error:
-            raise CondaError(python, f"cannot be run: {error.strerror}", remedy=again) from error
-        try:
-            found: dict[str, Any] = json.loads(report.read_bytes())
-        except (OSError, ValueError):
-            found_text = f"the smoke script ended with status {status} before it could report"
-            raise SmokeError(where, found_text, "a report", again) from None
-    return found
-
-
-def _run(command: Sequence[str]) -> int:
-    """Run a command that prints for itself; whatever interrupts it, neither it nor its children live on."""
-    with subprocess.Popen(command, env=process.clean_environment(), stdin=subprocess.DEVNULL) as running:
-        try:
-            return running.wait()
-        except BaseException:
-            running.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                running.wait(STOP_SECONDS)
-            running.kill()
-            raise

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from checks import table
 from checks.result import FAIL, PASS, STATUSES, Result
 from checks.session import SCHEMA, Options, Session
+from torchlock.environment.trial import failures
 from torchlock.errors import ImageError, SmokeError
 from torchlock.oci.descriptor import digest
 from torchlock.oci.document import parsed, refuse, shown, take
@@ -99,9 +100,8 @@ class Report:
         if not self.failed:
             found = f"the smoke script ended with status {status}, though no check failed"
             raise SmokeError(where, found, "status 0", again)
-        names = ", ".join(item.id for item in self.failed[:5]) + (", …" if len(self.failed) > 5 else "")
         remedy = next((item.remedy for item in self.failed if item.remedy), again)
-        raise SmokeError(where, f"{len(self.failed)} of {len(self.checks)} checks failed: {names}", "none", remedy)
+        raise SmokeError(where, failures([item.id for item in self.failed], len(self.checks)), "none", remedy)
 
 
 def _result(value: Any, where: str) -> Result:

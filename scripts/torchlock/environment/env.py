@@ -15,9 +15,9 @@ import uv
 from torchlock import files, process
 from torchlock.digest import Digest
 from torchlock.environment import installation, manifest
-from torchlock.environment.manifest import Manifest
+from torchlock.environment.manifest import Manifest, name_of
 from torchlock.environment.placement import Claim, Layout, Plan, carry_out
-from torchlock.errors import EnvError
+from torchlock.errors import EnvError, TorchlockError
 from torchlock.interpreter import ask
 
 if TYPE_CHECKING:
@@ -52,20 +52,20 @@ class Environments:
         """
         _check_platform(lock, interpreter)
         final = self.root / lock.profile
-        with _refusals(final), files.exclusive(self.root / f".{lock.profile}.lock", self.reporter):
+        with refusals(final, EnvError), files.exclusive(self.root / f".{lock.profile}.lock", self.reporter):
             staging, old = (self.root / f".{kind}-{lock.profile}" for kind in ("staging", "old"))
-            _recover(final, staging, old)
+            recover(final, staging, old)
             if os.path.lexists(final):
                 differences = self.differences(lock, interpreter)
                 if not differences:
-                    self.reporter.note(f"{_name(final)} is already that of its lock")
+                    self.reporter.note(f"{name_of(final)} is already that of its lock")
                     return final
-                self.reporter.note(f"{_name(final)} is built anew: {summary(differences)}")
+                self.reporter.note(f"{name_of(final)} is built anew: {summary(differences)}")
             try:
                 self._stage(lock, interpreter, staging, final)
-                _swap(staging, final, old)
+                swap(staging, final, old)
             except BaseException:
-                _recover(final, staging, old)
+                recover(final, staging, old)
                 raise
             files.remove(old)
         return final
@@ -107,7 +107,7 @@ class Environments:
             source = installation.TreeSource(trees[artifact.project], artifact.project, artifact.version)
             installation.plan_wheel(plan, source, layout, final)
         if self.trees.root.stat().st_dev != staging.stat().st_dev:
-            _check_space(staging, plan.size)
+            check_space(staging, plan.size)
         linked = carry_out(plan, staging)
         made = Manifest(
             profile=lock.profile,
@@ -121,7 +121,8 @@ class Environments:
         made.write(staging)
         issues = [] if linked else manifest.verify(staging, made, self.reporter, final)
         if issues:
-            raise EnvError(_name(final), f"the copied files are damaged: {summary(issues)}", "a disk that keeps bytes")
+            found = f"the copied files are damaged: {summary(issues)}"
+            raise EnvError(name_of(final), found, "a disk that keeps bytes")
 
     def _trees(self, lock: Lock) -> dict[str, Path]:
         """Return the tree of each project: those that are there are verified, the others fetched and unpacked."""
@@ -133,7 +134,7 @@ class Environments:
 
         if missing:
             self.trees.root.mkdir(parents=True, exist_ok=True)
-            _check_space(self.trees.root, sum(self._space(artifact) for artifact in missing))
+            check_space(self.trees.root, sum(self._space(artifact) for artifact in missing))
             self.fetcher.fetch(missing, arrived)
         return found
 
@@ -169,8 +170,41 @@ def summary(issues: Sequence[str]) -> str:
     return issues[0] + (f" (and {len(issues) - 1} more)" if len(issues) > 1 else "")
 
 
-def _name(final: Path) -> str:
-    return f"{final.parent.name}/{final.name}"
+def recover(final: Path, staging: Path, old: Path) -> None:
+    """Undo what was cut off: staging goes, and an environment that was moved aside comes back."""
+    files.remove(staging)
+    if os.path.lexists(old) and not os.path.lexists(final):
+        old.rename(final)
+    files.remove(old)
+
+
+def swap(staging: Path, final: Path, old: Path) -> None:
+    """Put staging in the place of an environment, durably; an environment that is there is moved aside to `old`."""
+    if os.path.lexists(final):
+        final.rename(old)
+    staging.rename(final)
+    files.fsync_folder(final.parent)
+
+
+def check_space(
+    folder: Path, needed: int, refusal: type[TorchlockError] = EnvError, place: str = "TORCHLOCK_STORE"
+) -> None:
+    """Raise `refusal` where fewer bytes than needed are free in a folder; `place` is what to name in its stead."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise refusal(folder, f"{free:,} bytes are free", f"{needed:,} bytes", f"make room, or name another {place}")
+
+
+@contextmanager
+def refusals(final: Path, refusal: type[TorchlockError]) -> Iterator[None]:
+    """Turn what the system refuses into one line: raise `refusal` for an OSError."""
+    try:
+        yield
+    except OSError as error:
+        found = f"{error.strerror or error}: {error.filename or name_of(final)}"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            found += f" ({shutil.disk_usage(final.parent).free:,} bytes are free)"
+        raise refusal(name_of(final), found) from error
 
 
 def _check_platform(lock: Lock, interpreter: Interpreter) -> None:
@@ -182,21 +216,6 @@ def _check_platform(lock: Lock, interpreter: Interpreter) -> None:
     if interpreter.minor != lock.python:
         found = f"its lock is for Python {lock.python}, and {interpreter.path} is {interpreter.version}"
         raise EnvError(where, found, f"Python {lock.python}", f"PYTHON=python{lock.python}")
-
-
-def _recover(final: Path, staging: Path, old: Path) -> None:
-    """Undo what was cut off: staging goes, and an environment that was moved aside comes back."""
-    files.remove(staging)
-    if os.path.lexists(old) and not os.path.lexists(final):
-        old.rename(final)
-    files.remove(old)
-
-
-def _swap(staging: Path, final: Path, old: Path) -> None:
-    if os.path.lexists(final):
-        final.rename(old)
-    staging.rename(final)
-    files.fsync_folder(final.parent)
 
 
 def _make_virtual(interpreter: Interpreter, staging: Path, final: Path) -> None:
@@ -221,23 +240,3 @@ def _base(staging: Path) -> Iterator[Path]:
             path = staging / folder / name
             if name in names or path.is_symlink():
                 yield path
-
-
-def _check_space(folder: Path, needed: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise EnvError(
-            folder, f"{free:,} bytes are free", f"{needed:,} bytes", "make room, or name another TORCHLOCK_STORE"
-        )
-
-
-@contextmanager
-def _refusals(final: Path) -> Iterator[None]:
-    """Turn what the system refuses into one line."""
-    try:
-        yield
-    except OSError as error:
-        found = f"{error.strerror or error}: {error.filename or _name(final)}"
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            found += f" ({shutil.disk_usage(final.parent).free:,} bytes are free)"
-        raise EnvError(_name(final), found) from error

@@ -63,8 +63,7 @@ class Manifest:
 
     def write(self, env: Path) -> None:
         """Write the manifest, durably."""
-        text = json.dumps(asdict(self), sort_keys=True, indent=1, ensure_ascii=False)
-        files.write_atomic(env / FILE, f"{text}\n".encode())
+        keep(env / FILE, asdict(self))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,6 +73,17 @@ class _Expected:
     path: str
     hash: str
     size: int
+
+
+def keep(path: Path, value: Mapping[str, Any]) -> None:
+    """Write JSON into an environment, durably, in one canonical form."""
+    text = json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False)
+    files.write_atomic(path, f"{text}\n".encode())
+
+
+def name_of(final: Path) -> str:
+    """Return an environment's name in messages: its folder's, and its own."""
+    return f"{final.parent.name}/{final.name}"
 
 
 def place_of(final: Path) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from torchlock import files, process
 from torchlock.environment import manifest
-from torchlock.errors import EnvError, SmokeError
+from torchlock.errors import EnvError, SmokeError, TorchlockError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -42,8 +42,7 @@ class Evidence:
 
     def write(self, env: Path) -> None:
         """Keep the evidence beside what it is about, in one canonical form."""
-        text = json.dumps(asdict(self), sort_keys=True, indent=1, ensure_ascii=False)
-        files.write_atomic(env / FILE, f"{text}\n".encode())
+        manifest.keep(env / FILE, asdict(self))
 
 
 def run(  # noqa: PLR0913 - the options of the script
@@ -61,15 +60,17 @@ def run(  # noqa: PLR0913 - the options of the script
     The script prints for itself. Raise SmokeError, the evidence kept all the same, where a check failed; and where the
     script could not finish, which leaves no evidence.
     """
-    where = f"{env.parent.name}/{env.name}"
+    where, again = manifest.name_of(env), f"make env-{env.name}"
     if not env.is_dir():
-        raise EnvError(where, "there is no such environment yet", remedy=f"make env-{env.name}")
+        raise EnvError(where, "there is no such environment yet", remedy=again)
     known = manifest.read(env)
     files.remove(env / FILE)
     options = ["--variant", variant, "--lock", os.fspath(lock)]
     options += ["--require-device", require] if require else []
     options += ["--json"] if as_json else []
-    found = _report(where, env / known.layout.python, script, options)
+    status, found = report(env / known.layout.python, script, options, EnvError, again)
+    if found is None:
+        raise SmokeError(where, f"the smoke script {_ended(status)}", "a report", again)
     evidence = Evidence(
         profile=known.profile,
         platform=known.platform,
@@ -79,25 +80,42 @@ def run(  # noqa: PLR0913 - the options of the script
         smoke=found,
     )
     evidence.write(env)
-    _judge(where, found)
+    judge(where, found, next((check["remedy"] for check in _failed(found) if check.get("remedy")), again))
     reporter.note(f"the evidence of this run is in {where}/{FILE}")
     return evidence
 
 
-def _report(where: str, python: Path, script: Path, options: Sequence[str]) -> dict[str, Any]:
-    """Run the script, isolated from the user's settings, and return its JSON."""
+def report(
+    python: Path, script: Path, options: Sequence[str], refusal: type[TorchlockError], again: str
+) -> tuple[int, dict[str, Any] | None]:
+    """Run the script, isolated from the user's settings, and return its exit status and its JSON, None without one.
+
+    The script prints for itself. Raise `refusal`, with `again` as its remedy, where the interpreter cannot be run.
+    """
     with tempfile.TemporaryDirectory(prefix="torchlock-") as folder:
-        report = Path(folder) / "smoke.json"
-        command = [os.fspath(python), "-I", os.fspath(script), "--report", os.fspath(report), *options]
+        place = Path(folder) / "smoke.json"
+        command = [os.fspath(python), "-I", os.fspath(script), "--report", os.fspath(place), *options]
         try:
             status = _run(command)
         except OSError as error:
-            raise EnvError(python, f"cannot be run: {error.strerror}", remedy=_again(where)) from error
+            raise refusal(python, f"cannot be run: {error.strerror}", remedy=again) from error
         try:
-            found: dict[str, Any] = json.loads(report.read_bytes())
+            return status, json.loads(place.read_bytes())
         except (OSError, ValueError):
-            raise SmokeError(where, f"the smoke script {_ended(status)}", "a report", _again(where)) from None
-    return found
+            return status, None
+
+
+def judge(where: str, found: Mapping[str, Any], remedy: str) -> None:
+    """Raise SmokeError where the script's JSON says that the run, or a check that is no known defect, failed."""
+    failed = _failed(found)
+    if found["status"] != "pass" or failed:
+        raise SmokeError(where, failures([check["id"] for check in failed], len(found["checks"])), "none", remedy)
+
+
+def failures(failed: Sequence[str], count: int) -> str:
+    """Say how many of the checks failed, and name the first five."""
+    names = ", ".join(failed[:5]) + (", …" if len(failed) > 5 else "")
+    return f"{len(failed)} of {count} checks failed: {names}"
 
 
 def _run(command: Sequence[str]) -> int:
@@ -119,14 +137,5 @@ def _ended(status: int) -> str:
     return f"ended with status {status} before it could report"
 
 
-def _judge(where: str, found: Mapping[str, Any]) -> None:
-    failed = [check for check in found["checks"] if check["status"] == "fail" and not check.get("known")]
-    if found["status"] == "pass" and not failed:
-        return
-    names = ", ".join(check["id"] for check in failed[:5]) + (", …" if len(failed) > 5 else "")
-    remedy = next((check["remedy"] for check in failed if check.get("remedy")), _again(where))
-    raise SmokeError(where, f"{len(failed)} of {len(found['checks'])} checks failed: {names}", "none", remedy)
-
-
-def _again(where: str) -> str:
-    return f"make env-{where.rpartition('/')[2]}"
+def _failed(found: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [check for check in found["checks"] if check["status"] == "fail" and not check.get("known")]

@@ -49,10 +49,7 @@ class Manifest:
         return cls(
             media_type=_media_type(value, MANIFESTS, MANIFEST, place),
             config=Descriptor.from_dict(take(value, "config", dict, place), f"{place}config"),
-            layers=tuple(
-                Descriptor.from_dict(item, f"{place}layers[{number}]")
-                for number, item in enumerate(objects(value, "layers", place))
-            ),
+            layers=_descriptors(value, "layers", place),
             annotations=texts(value, "annotations", place),
             subject=None if subject is None else Descriptor.from_dict(subject, f"{place}subject"),
             artifact_type=optional_media_type(value, "artifactType", place),
@@ -87,10 +84,7 @@ class Index:
             _without(value, key, place, "a manifest")
         return cls(
             media_type=_media_type(value, INDEXES, INDEX, place),
-            manifests=tuple(
-                Descriptor.from_dict(item, f"{place}manifests[{number}]")
-                for number, item in enumerate(objects(value, "manifests", place))
-            ),
+            manifests=_descriptors(value, "manifests", place),
             annotations=texts(value, "annotations", place),
             subject=None if subject is None else Descriptor.from_dict(subject, f"{place}subject"),
             artifact_type=optional_media_type(value, "artifactType", place),
@@ -184,6 +178,11 @@ def _document(data: bytes, where: str) -> Mapping[str, Any]:
     if type(version) is not int or version != 2:
         refuse(f"{where}: schemaVersion", shown(version), "2")
     return value
+
+
+def _descriptors(value: Mapping[str, Any], key: str, place: str) -> tuple[Descriptor, ...]:
+    items = enumerate(objects(value, key, place))
+    return tuple(Descriptor.from_dict(item, f"{place}{key}[{number}]") for number, item in items)
 
 
 def _media_type(value: Mapping[str, Any], known: frozenset[str], default: str, place: str) -> str:

@@ -26,10 +26,10 @@ FLOORS = (
         *package("locks", "pylock summary lock render"),
     ),
     (
-        *package("network", "transport budget ranges remote"),
+        *package("network", "transport budget answers ranges remote"),
         *package("wheels", "names archive description wheel"),
         *package("indexes", "simple snapshot record view server importer"),
-        *package("storage", "crew store trees fetch"),
+        *package("storage", "crew store reception trees fetch"),
         *package("facts", "facts libraries binary read cache"),
         *("gate.source", "gate.examination", "gate.neighbour", "gate"),
         "interpreter",

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import threading
 import time
 import zlib
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
-import urllib3
+import requests
 from requests.utils import requote_uri
 
 from torchlock.errors import NetworkError
+from torchlock.network.answers import Answers, length, location, number
 from torchlock.network.budget import Budget, Limits
 from torchlock.network.ranges import ContentRange, RangeFile
-from torchlock.network.transport import StatusError, TransientError, Transport, explained, origin, redact
+from torchlock.network.transport import StatusError, TransientError, origin, redact
 from torchlock.reporter import Silent
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Iterator, Mapping
-
-    import requests
 
     from torchlock.reporter import Reporter
 
@@ -32,7 +31,6 @@ __all__ = ["Answer", "Body", "Budget", "Limits", "Remote", "StatusError", "Trans
 _PIECE = 64 << 10
 _BLOCK = 256 << 10
 _HELD = 0.05
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _TRANSIENT = frozenset({429, 500, 502, 503, 504})
 _REFUSALS = {
     401: ("asks for a user and password (401)", "put them into the index's address, https://user:password@host/…"),
@@ -70,10 +68,8 @@ class Remote:
     def __init__(self, reporter: Reporter | None = None, limits: Limits | None = None) -> None:
         self._reporter = reporter or Silent()
         self.limits = limits or Limits()
-        self._transport = Transport(connect=self.limits.connect, read=self.limits.read)
+        self._answers = Answers(self.limits)
         self._credentials: dict[tuple[str, str, int], tuple[bytes, bytes]] = {}
-        self._live: set[Any] = set()
-        self._guard = threading.Lock()
 
     def budget(self, stop: threading.Event | None = None) -> Budget:
         """Return a fresh budget; set `stop` (and call `hang_up`) to end its waiting."""
@@ -81,16 +77,11 @@ class Remote:
 
     def hang_up(self) -> None:
         """Break every answer that is waited for or read now; a reader with budget left connects anew."""
-        with self._guard:
-            live = list(self._live)
-        self._transport.hang_up()
-        for raw in live:
-            with suppress(OSError, ValueError, RuntimeError, AttributeError):
-                raw.shutdown()
+        self._answers.hang_up()
 
     def close(self) -> None:
         """Close idle connections."""
-        self._transport.close()
+        self._answers.close()
 
     def get(
         self, url: str, accept: str | None = None, limit: int | None = None, budget: Budget | None = None
@@ -103,7 +94,7 @@ class Remote:
         def once() -> Answer:
             with self._opened(url, headers, budget) as response:
                 lower = {name.lower(): text for name, text in response.headers.items()}
-                return Answer(url=str(response.url), headers=lower, body=self._small(response, limit))
+                return Answer(url=response.url, headers=lower, body=self._small(response, limit))
 
         return budget.run(once)
 
@@ -123,10 +114,10 @@ class Remote:
                     yield Body(offset, ranged.total, self._blocks(response))
                     return
                 if response.status_code == 200:
-                    yield Body(0, _length(response), self._blocks(response))
+                    yield Body(0, length(response.headers), self._blocks(response))
                     return
         with self._opened(url, headers, budget) as response:
-            yield Body(0, _length(response), self._blocks(response))
+            yield Body(0, length(response.headers), self._blocks(response))
 
     def range_reader(self, url: str) -> RangeFile:
         """Open a remote file for random access: seekable, read by range in cached blocks, `size` known.
@@ -148,27 +139,21 @@ class Remote:
     ) -> Iterator[requests.Response]:
         """Open an answer of status 200, 206 or one of `also`; transient failures are tried again here."""
         response = budget.run(lambda: self._followed(url, headers, also))
-        with self._guard:
-            self._live.add(response.raw)
-        try:
+        with self._answers.held(response):
             yield response
-        finally:
-            with self._guard:
-                self._live.discard(response.raw)
-            response.close()
 
     def _followed(self, url: str, headers: Mapping[str, str], also: tuple[int, ...]) -> requests.Response:
         """Send a request, follow its redirects, and turn every other status into an error."""
         here, asked = self._clean(url), redact(url)
         for _ in range(self.limits.redirects + 1):
-            response = self._transport.request(here, headers, self._credentials.get(origin(here)))
+            request = requests.Request("GET", here, headers=headers, auth=self._credentials.get(origin(here)))
+            response = self._answers.request(request)
             code = response.status_code
-            if code in _REDIRECTS and response.headers.get("Location"):
+            if there := location(response):
                 response.close()
-                here = self._next(asked, here, response.headers["Location"])
+                here = self._next(asked, here, there)
                 continue
             if code in {200, 206, *also}:
-                response.url = here
                 return response
             wait = _wait(response.headers.get("Retry-After"))
             response.close()
@@ -202,7 +187,7 @@ class Remote:
         """Yield a body in blocks large enough that threads seldom hand over to each other, none held back for long."""
         held, size, since = [], 0, time.monotonic()
         try:
-            for piece in self._pieces(response):
+            for piece in self._answers.blocks(response, _PIECE):
                 held.append(piece)
                 size += len(piece)
                 if size >= _BLOCK or time.monotonic() - since >= _HELD:
@@ -213,41 +198,22 @@ class Remote:
             raise
         yield b"".join(held)
 
-    def _pieces(self, response: requests.Response) -> Iterator[bytes]:
-        """Yield a body as it comes; raise TransientError where it breaks, is short, or is too slow."""
-        where, window = redact(str(response.url)), self.limits.rate_window
-        got, mark, since = 0, 0, time.monotonic()
-        while True:
-            try:
-                block = response.raw.read1(_PIECE, decode_content=False)
-            except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-                raise explained(where, error) from None
-            if not block:
-                return
-            got += len(block)
-            yield block
-            spent = time.monotonic() - since
-            if spent >= window:
-                if got - mark < self.limits.rate * spent:
-                    raise TransientError(where, f"too slow: {got - mark} bytes in {spent:.1f} s")
-                mark, since = got, time.monotonic()
-
     def _small(self, response: requests.Response, limit: int) -> bytes:
         """Read a body whole, inflating gzip, but no more than `limit` bytes of it."""
         coding = response.headers.get("Content-Encoding", "identity").lower()
         if coding not in {"identity", "gzip", "x-gzip"}:
-            raise NetworkError(redact(str(response.url)), f"Content-Encoding {coding!r}", "gzip or none")
+            raise NetworkError(redact(response.url), f"Content-Encoding {coding!r}", "gzip or none")
         inflate = None if coding == "identity" else zlib.decompressobj(31)
         body = bytearray()
         for block in self._blocks(response):
             try:
                 body += block if inflate is None else inflate.decompress(block, limit + 1 - len(body))
             except zlib.error:
-                raise TransientError(redact(str(response.url)), "its gzip is broken") from None
+                raise TransientError(redact(response.url), "its gzip is broken") from None
             if len(body) > limit:
-                raise NetworkError(redact(str(response.url)), f"more than {limit} bytes", "a smaller answer")
+                raise NetworkError(redact(response.url), f"more than {limit} bytes", "a smaller answer")
         if inflate is not None and not inflate.eof:
-            raise TransientError(redact(str(response.url)), "its gzip ended early")
+            raise TransientError(redact(response.url), "its gzip ended early")
         return bytes(body)
 
 
@@ -266,14 +232,9 @@ def _wait(text: str | None) -> float:
     """Return the seconds of a Retry-After header (RFC 9110 section 10.2.3), 0 where it says nothing."""
     if not text:
         return 0.0
-    if text.strip().isdigit():
-        return float(text.strip()[:9])
+    if (seconds := number(text.strip())) is not None:
+        return float(seconds)
     try:
         return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
     except (ValueError, TypeError, OverflowError):
         return 0.0
-
-
-def _length(response: requests.Response) -> int | None:
-    text = response.headers.get("Content-Length", "")
-    return int(text) if text.isdigit() else None

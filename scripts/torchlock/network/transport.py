@@ -9,7 +9,7 @@ import ssl
 import threading
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import requests
@@ -22,10 +22,7 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from torchlock.errors import NetworkError
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-USER_AGENT = f"torchlock requests/{requests.__version__}"
+_USER_AGENT = f"torchlock requests/{requests.__version__}"
 _PROXIES = "check HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY"
 
 
@@ -138,15 +135,21 @@ class Transport(HTTPAdapter):
         for connection in list(self._waiting):
             connection.cut()
 
-    def request(self, url: str, headers: Mapping[str, str], auth: tuple[bytes, bytes] | None) -> requests.Response:
-        """Send one GET and return its answer, the body unread; raise TransientError or NetworkError."""
+    def request(self, request: requests.Request, *, direct: bool = False) -> requests.Response:
+        """Send one request, past the proxies if `direct`, and return its answer, the body unread.
+
+        The answer's `url` is the request's, as it was given. Raise TransientError or NetworkError.
+        """
+        url = request.url
         try:
-            prepared = requests.Request("GET", url, headers={"User-Agent": USER_AGENT, **headers}).prepare()
-            prepared.prepare_auth(auth)
-            proxies = get_environ_proxies(url, no_proxy=None)
-            return self.send(prepared, stream=True, timeout=self._timeout, proxies=proxies)
+            prepared = request.prepare()
+            prepared.headers.setdefault("User-Agent", _USER_AGENT)
+            proxies = {} if direct else get_environ_proxies(url, no_proxy=None)
+            response = self.send(prepared, stream=True, timeout=self._timeout, proxies=proxies)
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             raise explained(url, error) from None
+        response.url = url
+        return response
 
 
 def explained(url: str, error: BaseException) -> NetworkError:

@@ -6,15 +6,17 @@ import json
 import re
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from torchlock.digest import Digest
 from torchlock.errors import NetworkError, RegistryError
+from torchlock.network.answers import location
 from torchlock.network.budget import Budget, Limits
 from torchlock.network.transport import TransientError, origin, redact
 from torchlock.registry import credentials
 from torchlock.registry.tokens import Authority
-from torchlock.registry.wire import Wire, led, transient
+from torchlock.registry.wire import Wire, led, refusing, transient
 from torchlock.reporter import Silent
 
 if TYPE_CHECKING:
@@ -33,7 +35,6 @@ T = TypeVar("T")
 PULL = ("pull",)
 PUSH = ("pull", "push")
 
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _AGAIN = "the same again later: what was transferred is kept"
 _ERROR_LIMIT = 64 << 10
 _RENEWALS = 2
@@ -129,12 +130,12 @@ class Client:
                     renewals += 1
                     self._authority.refused(sent, response.headers.get("WWW-Authenticate", ""))
                     continue
-                if code in _REDIRECTS and "Location" in response.headers and method in {"GET", "HEAD"}:
+                if method in {"GET", "HEAD"} and (there := location(response)) is not None:
                     steps += 1
                     if steps > self.limits.redirects:
                         found = f"redirected more than {self.limits.redirects} times"
                         raise RegistryError(redact(url), found, "an end to it")
-                    here = led(here, response.headers["Location"])
+                    here = led(here, there)
                     continue
                 if 200 <= code < 300 or code in also:
                     lower = {name.lower(): text for name, text in response.headers.items()}
@@ -149,10 +150,9 @@ class Client:
         *,
         headers: Mapping[str, str] | None = None,
         body: Body | bytes | None = None,
-        also: Collection[int] = (),
     ) -> Answer:
-        """Send one request and return its answer without the body."""
-        with self.ask(method, url, headers=headers, body=body, also=also) as (answer, response):
+        """Send one request and return its answer of 2xx without the body."""
+        with self.ask(method, url, headers=headers, body=body) as (answer, response):
             if method != "HEAD":
                 self._wire.small(response, _ERROR_LIMIT)
             return answer
@@ -169,20 +169,14 @@ class Client:
     def run(self, job: Callable[[], T], budget: Budget | None = None) -> T:
         """Do a job until it ends without a TransientError; raise RegistryError where the budget is spent."""
         budget = budget or self.budget()
-        while True:
-            try:
-                return job()
-            except TransientError as error:
-                self.spend(budget, error)
+        return budget.run(job, partial(self.spend, budget))
 
     @staticmethod
     def spend(budget: Budget, error: TransientError) -> None:
         """Wait before the next try; raise RegistryError where the budget is spent."""
         error.remedy = error.remedy or _AGAIN
-        try:
+        with refusing():
             budget.spend(error)
-        except NetworkError as last:
-            raise RegistryError(last.where, last.found, last.expected, last.remedy) from None
 
     def _refusal(self, response: requests.Response, url: str) -> NetworkError:
         """Say what a status means; of the registry's own words only the names of errors are repeated."""

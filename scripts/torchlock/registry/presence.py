@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 from torchlock.errors import RegistryError
+from torchlock.network.answers import length
 from torchlock.registry.client import StatusError, digest_header
 
 if TYPE_CHECKING:
@@ -25,11 +26,11 @@ def exists(client: Client, descriptor: Descriptor, repository: str | None = None
         if error.code == 404 or (repository is not None and error.code in _CLOSED):
             return False
         raise
-    said, length = digest_header(answer, where), answer.headers.get("content-length", "")
+    said, size = digest_header(answer, where), length(answer.headers)
     if said not in {None, descriptor.digest}:
         raise RegistryError(where, f"the registry says that it has {said}", str(descriptor.digest))
-    if length.isdigit() and int(length) != descriptor.size:
-        raise RegistryError(where, f"{length} bytes at the registry", f"{descriptor.size} bytes")
+    if size not in {None, descriptor.size}:
+        raise RegistryError(where, f"{size} bytes at the registry", f"{descriptor.size} bytes")
     return True
 
 

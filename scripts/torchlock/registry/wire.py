@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import threading
-import time
-from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, Protocol
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urljoin, urlsplit
 
 import requests
-import urllib3
-from requests.utils import get_environ_proxies, requote_uri
+from requests.utils import requote_uri
 
-from torchlock.errors import RegistryError
-from torchlock.network.transport import USER_AGENT, TransientError, Transport, explained, origin, redact
+from torchlock.errors import NetworkError, RegistryError
+from torchlock.network.answers import Answers, length, number
+from torchlock.network.transport import TransientError, origin, redact
 from torchlock.registry.reference import loopback
 
 if TYPE_CHECKING:
@@ -39,69 +37,31 @@ class Wire:
     """Send requests, each of its own; safe to use from several threads."""
 
     def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-        self._transport = Transport(connect=limits.connect, read=limits.read)
-        self._live: set[Any] = set()
-        self._guard = threading.Lock()
+        self._answers = Answers(limits)
 
     def hang_up(self) -> None:
         """Break every answer that is waited for or read now."""
-        with self._guard:
-            live = list(self._live)
-        self._transport.hang_up()
-        for raw in live:
-            with suppress(OSError, ValueError, RuntimeError, AttributeError):
-                raw.shutdown()
+        self._answers.hang_up()
 
     def close(self) -> None:
         """Close idle connections."""
-        self._transport.close()
+        self._answers.close()
 
     @contextmanager
     def ask(
         self, method: str, url: str, headers: Mapping[str, str], body: Body | bytes | None = None
     ) -> Iterator[requests.Response]:
-        """Send one request and give its answer, the body unread; raise TransientError or NetworkError."""
-        response = self._sent(method, url, headers, body)
-        with self._guard:
-            self._live.add(response.raw)
-        try:
+        """Send one request and give its answer, the body unread; raise TransientError or RegistryError."""
+        request = requests.Request(method, url, headers={"Accept-Encoding": "identity", **headers}, data=body)
+        with refusing():
+            response = self._answers.request(request, direct=loopback(urlsplit(url).hostname or ""))
+        with self._answers.held(response):
             yield response
-        finally:
-            with self._guard:
-                self._live.discard(response.raw)
-            response.close()
-
-    def _sent(self, method: str, url: str, headers: Mapping[str, str], body: Body | bytes | None) -> requests.Response:
-        headers = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **headers}
-        try:
-            prepared = requests.Request(method, url, headers=headers, data=body).prepare()
-            proxies = {} if loopback(urlsplit(url).hostname or "") else get_environ_proxies(url, no_proxy=None)
-            timeout = (self._limits.connect, self._limits.read)
-            response = self._transport.send(prepared, stream=True, timeout=timeout, proxies=proxies)
-        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-            raise broken(url, error) from None
-        response.url = url
-        return response
 
     def blocks(self, response: requests.Response) -> Iterator[bytes]:
         """Yield a body as it comes; raise TransientError where it breaks, is short, or is too slow."""
-        where, window = redact(response.url), self._limits.rate_window
-        got, mark, since = 0, 0, time.monotonic()
-        while True:
-            try:
-                block = response.raw.read1(_BLOCK, decode_content=False)
-            except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-                raise broken(where, error) from None
-            if not block:
-                return
-            got += len(block)
-            yield block
-            spent = time.monotonic() - since
-            if spent >= window:
-                if got - mark < self._limits.rate * spent:
-                    raise TransientError(where, f"too slow: {got - mark} bytes in {spent:.1f} s")
-                mark, since = got, time.monotonic()
+        with refusing():
+            yield from self._answers.blocks(response, _BLOCK)
 
     def small(self, response: requests.Response, limit: int) -> bytes:
         """Return a whole small body; refuse one that is packed or has more than `limit` bytes."""
@@ -113,18 +73,21 @@ class Wire:
             body += block
             if len(body) > limit:
                 raise RegistryError(redact(response.url), f"more than {limit} bytes", "a smaller answer")
-        length = response.headers.get("Content-Length", "")
-        if length.isdigit() and len(body) < int(length):
-            raise TransientError(redact(response.url), f"the body ended after {len(body)} of {length} bytes")
+        size = length(response.headers)
+        if size is not None and len(body) < size:
+            raise TransientError(redact(response.url), f"the body ended after {len(body)} of {size} bytes")
         return bytes(body)
 
 
-def broken(url: str, error: BaseException) -> TransientError | RegistryError:
-    """Say in plain words why there was no answer, or not all of it."""
-    said = explained(url, error)
-    if isinstance(said, TransientError):
-        return said
-    return RegistryError(said.where, said.found, said.expected, said.remedy)
+@contextmanager
+def refusing() -> Iterator[None]:
+    """Make a RegistryError of what no other try betters; a TransientError stays one."""
+    try:
+        yield
+    except (TransientError, RegistryError):
+        raise
+    except NetworkError as error:
+        raise RegistryError(error.where, error.found, error.expected, error.remedy) from None
 
 
 def transient(response: requests.Response, said: str) -> TransientError | None:
@@ -133,8 +96,9 @@ def transient(response: requests.Response, said: str) -> TransientError | None:
         return None
     error = TransientError(redact(response.url), f"answered {said}")
     text = response.headers.get("Retry-After", "").strip()
+    seconds = number(text)
     # A date counts as an hour: the pause is capped in any case.
-    error.wait = float(text[:9]) if text.isdigit() else 3600.0 if text else 0.0
+    error.wait = 3600.0 if text and seconds is None else float(seconds or 0)
     return error
 
 

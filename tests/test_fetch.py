@@ -37,8 +37,7 @@ from torchlock.digest import Digest
 from torchlock.errors import NetworkError, StoreError
 from torchlock.locks.lock import Artifact
 from torchlock.network.remote import Limits, Remote
-from torchlock.storage import crew
-from torchlock.storage import fetch as fetching
+from torchlock.storage import crew, reception
 from torchlock.storage.fetch import Fetcher
 from torchlock.storage.store import Store
 
@@ -367,13 +366,13 @@ def test_an_endless_body_is_stopped_at_size_plus_one(kit: Kit, site: Site) -> No
 def test_an_unsized_artifact_has_a_generous_cap(kit: Kit, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the lock has no size, the hash decides, and a body beyond the cap is stopped."""
     item = artifact(MIDDLE, sized=False)
-    monkeypatch.setattr(fetching, "UNSIZED", 5000)
+    monkeypatch.setattr(reception, "UNSIZED", 5000)
     with pytest.raises(NetworkError, match="6000 bytes; expected 5000 at most"):
         kit.fetch(item)
     site.script(address(MIDDLE), endless)
     with pytest.raises(NetworkError, match="more than 5000 bytes; expected 5000 at most"):
         kit.fetch(item)
-    monkeypatch.setattr(fetching, "UNSIZED", 6000)
+    monkeypatch.setattr(reception, "UNSIZED", 6000)
     site.script(address(MIDDLE), cut(10))
     kit.fetch(item)
     assert kit.content(item) == FILES[MIDDLE]

@@ -17,6 +17,7 @@ from servers import Notes
 from torchlock.digest import Digest
 from torchlock.errors import StoreError
 from torchlock.locks.lock import Artifact
+from torchlock.storage.crew import StoppedError
 from torchlock.storage.store import Store
 
 CONTENT = b"the bytes of a wheel" * 1000
@@ -233,6 +234,17 @@ def test_one_receives_while_the_other_waits(store: Store, notes: Notes, source: 
     thread.join()
     assert seen == [path]
     assert notes.notes == [f"waiting for another torchlock that holds {artifact().sha256.hex}.lock"]
+
+
+def test_nothing_is_obtained_after_a_stop(store: Store, source: Path) -> None:
+    """What is here is given all the same; what is missing is not begun."""
+    stop, item = threading.Event(), artifact()
+    stop.set()
+    with pytest.raises(StoppedError):
+        store.obtain(item, stop, lambda received: store.copy(item, source, received))
+    assert store.get(item) is None
+    path = store.add(item, source)
+    assert store.obtain(item, stop, lambda received: store.copy(item, source, received)) == path
 
 
 def test_a_killed_process_holds_no_lock(store: Store) -> None:

@@ -17,6 +17,7 @@ from torchlock.registry.client import StatusError
 from torchlock.registry.presence import confirm, exists, mount
 from torchlock.registry.wire import led
 from torchlock.storage.crew import StoppedError
+from torchlock.storage.reception import PROGRESS, RENEWAL
 
 if TYPE_CHECKING:
     import threading
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 CHUNK = 32 << 20
 
 _BLOCK = 64 << 10
-_PROGRESS = 0.1
-_RENEWAL = 1 << 20
 _STREAM = {"Content-Type": "application/octet-stream"}
 # How often a registry may say that it received other bytes than were sent.
 _DISPUTES = 2
@@ -101,7 +100,7 @@ class _Content:
             start += len(block)
             self.sent += len(block)
             yield block
-            if time.monotonic() - self._said > _PROGRESS:
+            if time.monotonic() - self._said > PROGRESS:
                 self._said = time.monotonic()
                 self._reporter.progress(self._task, start, self.descriptor.size)
 
@@ -176,7 +175,7 @@ class _Upload:
 
     def _renew(self, budget: Budget) -> None:
         """Renew the budget on new ground."""
-        if self._offset >= self._farthest + _RENEWAL:
+        if self._offset >= self._farthest + RENEWAL:
             self._farthest = self._offset
             budget.renew()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -10,9 +9,10 @@ from torchlock import files
 from torchlock.digest import Digest
 from torchlock.errors import NetworkError, StoreError
 from torchlock.indexes import simple
-from torchlock.network.transport import TransientError, redact
+from torchlock.network.transport import redact
 from torchlock.reporter import Silent
-from torchlock.storage.crew import Crew, StoppedError
+from torchlock.storage.crew import Crew
+from torchlock.storage.reception import Reception
 
 if TYPE_CHECKING:
     import threading
@@ -27,12 +27,6 @@ if TYPE_CHECKING:
     from torchlock.reporter import Reporter
     from torchlock.storage.store import Partial, Store
 
-# What is accepted of a file whose size is not known, in bytes; the largest wheel known is under 4 GB.
-UNSIZED = 16 << 30
-
-_PROGRESS = 0.1
-_RENEWAL = 1 << 20
-_AS = (" as locked", " at most")
 _MIRROR = "MIRROR=<address of an index that has it>"
 
 
@@ -66,7 +60,7 @@ class Fetcher:
         self.store.room(sum(max(0, (item.size or 0) - self.store.received(item)) for item in order))
 
         def job(artifact: Artifact, stop: threading.Event) -> Callable[[], None] | None:
-            path = self._one(artifact, stop)
+            path = self.store.obtain(artifact, stop, partial(self._fill, artifact, stop))
             return None if arrived is None else partial(arrived, artifact, path)
 
         Crew(job, self._remote.hang_up).run(order, self._workers)
@@ -101,26 +95,30 @@ class Fetcher:
         finally:
             staged.unlink(missing_ok=True)
 
-    def _one(self, artifact: Artifact, stop: threading.Event) -> Path:
-        """Return the verified file of an artifact, fetching it where it is missing."""
-        path = self.store.get(artifact)
-        if path is not None:
-            return path
-        with self.store.receiving(artifact) as received:
-            if stop.is_set():
-                raise StoppedError
-            path = self.store.get(artifact)
-            if path is not None:
-                return path
-            if received.whole:
-                return self.store.publish(artifact, received)
-            for folder in self._wheelhouses:
-                if (folder / artifact.filename).is_file():
-                    return self.store.copy(artifact, folder / artifact.filename, received)
-            self.store.room((artifact.size or 0) - received.size)
-            url = self._found(artifact, self._remote.budget(stop)).url
-            _Download(artifact, url, received, stop).run(self._remote, self._reporter)
-            return self.store.publish(artifact, received)
+    def _fill(self, artifact: Artifact, stop: threading.Event, received: Partial) -> Path:
+        """Copy an artifact from a wheelhouse, or fetch it from its index; return its verified file."""
+        for folder in self._wheelhouses:
+            if (folder / artifact.filename).is_file():
+                return self.store.copy(artifact, folder / artifact.filename, received)
+        self.store.room((artifact.size or 0) - received.size)
+        url = self._found(artifact, self._remote.budget(stop)).url
+        where, budget = redact(url), self._remote.budget(stop)
+
+        def refusal(found: str | Digest, expected: int | Digest) -> NetworkError:
+            bound = "at most" if artifact.size is None and isinstance(expected, int) else "as locked"
+            return NetworkError(where, str(found), f"{expected} {bound}", _MIRROR)
+
+        Reception(
+            received,
+            lambda offset: self._remote.stream(url, offset, budget),
+            refusal,
+            where=where,
+            task=artifact.filename,
+            reporter=self._reporter,
+            stop=stop,
+            budget=budget,
+        ).run()
+        return self.store.publish(artifact, received)
 
     def _found(self, artifact: Artifact, budget: Budget) -> DistributionPackage:
         """Return the file's entry on its own index; refuse one that is not there or has another sha256."""
@@ -152,72 +150,3 @@ class Fetcher:
         if item.is_yanked:
             reason = f" ({item.yanked_reason})" if item.yanked_reason else ""
             self._reporter.note(f"{where} was yanked{reason}; it is still fetched, as locked")
-
-
-class _Download:
-    """One artifact on its way: goes on where a connection broke, never past the lock's size plus one."""
-
-    def __init__(self, artifact: Artifact, url: str, received: Partial, stop: threading.Event) -> None:
-        self._artifact, self._url, self._received, self._stop = artifact, url, received, stop
-        self._where = redact(url)
-        self._farthest = received.size
-
-    def run(self, remote: Remote, reporter: Reporter) -> None:
-        """Receive until the bytes are the lock's; refuse others, but what was resumed is first fetched anew."""
-        budget, received = remote.budget(self._stop), self._received
-        fresh = received.size == 0
-        while True:
-            try:
-                self._connect(remote, budget, reporter)
-            except TransientError as error:
-                if self._stop.is_set():
-                    raise StoppedError from None
-                budget.spend(error)
-                fresh = fresh and received.size == 0
-                continue
-            if received.whole:
-                return
-            found = str(received.digest)
-            received.restart()
-            if fresh:
-                raise self._refusal(found, f"{self._artifact.sha256} as locked")
-            fresh = True
-            reporter.note(f"{self._where}: what was resumed is wrong; started again")
-
-    def _connect(self, remote: Remote, budget: Budget, reporter: Reporter) -> None:
-        """Append what one connection brings."""
-        received, size = self._received, self._artifact.size
-        with remote.stream(self._url, received.size, budget) as body:
-            if body.start != received.size:
-                received.restart()
-            if body.total is not None and (body.total > UNSIZED if size is None else body.total != size):
-                raise self._refusal(f"{body.total} bytes", f"{UNSIZED if size is None else size}{_AS[size is None]}")
-            said = 0.0
-            for block in body.blocks:
-                self._append(block, budget)
-                if time.monotonic() - said > _PROGRESS:
-                    said = time.monotonic()
-                    reporter.progress(self._artifact.filename, received.size, size or body.total)
-        if self._stop.is_set():
-            raise StoppedError
-        whole = size or body.total or 0
-        if received.size < whole:
-            raise TransientError(self._where, f"the body ended after {received.size} of {whole} bytes")
-        reporter.progress(self._artifact.filename, received.size, received.size)
-
-    def _append(self, block: bytes, budget: Budget) -> None:
-        """Take a block, up to the lock's size plus one; new ground renews the budget."""
-        if self._stop.is_set():
-            raise StoppedError
-        received, size = self._received, self._artifact.size
-        limit = UNSIZED if size is None else size
-        received.write(block[: limit + 1 - received.size])
-        if received.size > limit:
-            received.restart()
-            raise self._refusal(f"more than {limit} bytes", f"{limit}{_AS[size is None]}")
-        if received.size >= self._farthest + _RENEWAL:
-            self._farthest = received.size
-            budget.renew()
-
-    def _refusal(self, found: str, expected: str) -> NetworkError:
-        return NetworkError(self._where, found, expected, _MIRROR)

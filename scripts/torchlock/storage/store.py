@@ -18,9 +18,11 @@ from torchlock import files
 from torchlock.digest import Digest
 from torchlock.errors import StoreError
 from torchlock.reporter import Silent
+from torchlock.storage.crew import StoppedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import threading
+    from collections.abc import Callable, Iterator
 
     from torchlock.locks.lock import Artifact
     from torchlock.reporter import Reporter
@@ -52,10 +54,10 @@ class Health:
 
 
 class Partial:
-    """An artifact that is being received: `size` bytes so far, hashed as they come, kept when it is interrupted."""
+    """An `artifact` that is being received: `size` bytes so far, hashed as they come, kept when it is interrupted."""
 
     def __init__(self, artifact: Artifact, file: BinaryIO) -> None:
-        self._file, self._artifact = file, artifact
+        self._file, self.artifact = file, artifact
         self._state = hashlib.sha256()
         self.size = 0
         while block := file.read(_BLOCK):
@@ -87,8 +89,8 @@ class Partial:
     @property
     def whole(self) -> bool:
         """Whether these are the artifact's bytes."""
-        return self.size == (self.size if self._artifact.size is None else self._artifact.size) and (
-            self.digest == self._artifact.sha256
+        return self.size == (self.size if self.artifact.size is None else self.artifact.size) and (
+            self.digest == self.artifact.sha256
         )
 
     def close(self) -> None:
@@ -160,6 +162,22 @@ class Store:
                     finally:
                         if partial.size == 0:
                             path.unlink(missing_ok=True)
+
+    def obtain(self, artifact: Artifact, stop: threading.Event, fill: Callable[[Partial], Path]) -> Path:
+        """Return an artifact's verified file; where it is missing, `fill` completes its partial file and publishes it.
+
+        Raise StoppedError where `stop` is set before it is begun.
+        """
+        path = self.get(artifact)
+        if path is not None:
+            return path
+        with self.receiving(artifact) as partial:
+            if stop.is_set():
+                raise StoppedError
+            path = self.get(artifact)
+            if path is not None:
+                return path
+            return self.publish(artifact, partial) if partial.whole else fill(partial)
 
     def publish(self, artifact: Artifact, partial: Partial) -> Path:
         """Make a whole partial artifact an object of the store, durably."""

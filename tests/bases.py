@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from servers import Notes
 from torchlock.base.packages import Package
 from torchlock.base.workshop import Workshop
 from torchlock.digest import Digest
@@ -172,20 +173,6 @@ def archive(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Archive:
     monkeypatch.setattr("torchlock.base.debian.SEARCH", search)
     made.offer([package(name, version) for name, version in NAMES.items()])
     return made
-
-
-class Notes:
-    """A reporter that remembers."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def note(self, text: str) -> None:
-        """Remember a note."""
-        self.notes.append(text)
-
-    def progress(self, task: str, done: int, total: int | None) -> None:
-        """Drop the state."""
 
 
 def workshop(folder: Path, *, offline: bool = False, mirror: str | None = None) -> Workshop:

@@ -19,7 +19,6 @@ from torchlock.oci import layout
 from torchlock.oci.blobs import Blobs
 from torchlock.oci.descriptor import CONFIG, LAYER_GZIP, MANIFEST, PLATFORMS, Descriptor
 from torchlock.oci.manifest import Config, Manifest
-from torchlock.reporter import Silent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -48,22 +47,6 @@ INFO = {
 }
 CONTAINERD = [["driver-type", "io.containerd.snapshotter.v1"]]
 CONTAINER = "c" * 64
-
-
-class Notes(Silent):
-    """A reporter that keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-        self.states: list[tuple[str, int, int | None]] = []
-
-    def note(self, text: str) -> None:
-        """Keep the line."""
-        self.notes.append(text)
-
-    def progress(self, task: str, done: int, total: int | None) -> None:
-        """Keep the state."""
-        self.states.append((task, done, total))
 
 
 @dataclass(kw_only=True)

@@ -6,21 +6,20 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from packaging.utils import parse_wheel_filename
-
 import locks
 import wheels
 import workshop
+from servers import Notes
 from torchlock.digest import Digest
 from torchlock.images import application, build
 from torchlock.images.inputs import Inputs
 from torchlock.images.known import Knowledge
 from torchlock.layers import layer
 from torchlock.layers.order import Order
-from torchlock.locks.lock import Artifact, Lock
 from torchlock.locks.summary import Summary
 from torchlock.oci.blobs import Blobs, Content
 from torchlock.oci.descriptor import DOCKER_LAYER_GZIP, Descriptor
+from torchlock.profiles.profile import Target
 from torchlock.storage.store import Store
 
 if TYPE_CHECKING:
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
 
     from torchlock.images.build import Built
     from torchlock.layers.bytecode import Compiler
+    from torchlock.locks.lock import Artifact, Lock
 
 ROOT = Path(__file__).parents[1]
 CUDA = Summary(
@@ -54,13 +54,30 @@ BASE = TinyBase(
 )
 
 
+def target(variant: str, platform: str) -> Target:
+    """Return a target of torch 2.2."""
+    return Target(
+        profile=f"torch2.2-{variant}",
+        line="torch2.2",
+        variant=variant,
+        platform=platform,
+        python="3.11",
+        requirements=(),
+        indexes={},
+        default_index="pypi",
+        cuda=None,
+        source="environments/torch2.2.yaml",
+        exceptions=(),
+    )
+
+
 class Studio:
     """A folder with everything that an image is made from; `notes` is what was said meanwhile."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.wheels = folder / "wheelhouse"
-        self.notes = workshop.Notes()
+        self.notes = Notes()
         self.blobs = Blobs(folder / "store" / "blobs", self.notes)
         self.store = Store(folder / "store", self.notes)
         self.fetcher = workshop.Counting(self.store, self.wheels, self.notes)
@@ -69,17 +86,7 @@ class Studio:
 
     def wheel(self, name: str, files: Mapping[str, bytes | str] | None = None, **more: Any) -> Artifact:
         """Make a wheel and return its artifact."""
-        path = wheels.make(self.wheels, files, name=name, **more)
-        project, version, _, _ = parse_wheel_filename(path.name)
-        return Artifact(
-            project=project,
-            version=str(version),
-            filename=path.name,
-            sha256=Digest.of_file(path),
-            size=path.stat().st_size,
-            upload_time=None,
-            index="pypi",
-        )
+        return wheels.artifact(wheels.make(self.wheels, files, name=name, **more))
 
     def with_base(self) -> None:
         """Give the base a layer that lies in the blobs, under Docker's media type."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import bases
+from servers import Notes
 from torchlock.base.apt import Apt
 from torchlock.errors import ImageError, NetworkError
 
@@ -25,7 +26,7 @@ def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> bases.Archive:
 def apt(folder: Path, mirror: str | None = None) -> Apt:
     """Make an apt in a folder of its own."""
     (folder / "apt").mkdir()
-    return Apt(folder / "apt", "bookworm", "linux-64", mirror, bases.Notes())
+    return Apt(folder / "apt", "bookworm", "linux-64", mirror, Notes())
 
 
 def names(packages: list[Package]) -> list[str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import bases
-from registries import Picture, Registry, Repository, index_of, named, serving
+from registries import Picture, Registry, Repository, index_of, named
 from torchlock.base import image
 from torchlock.digest import Digest
 from torchlock.errors import ImageError, RegistryError, TorchlockError
@@ -19,17 +19,9 @@ from torchlock.oci.descriptor import CONFIG, DOCKER_LAYER_GZIP, LAYER_GZIP
 from torchlock.oci.manifest import Config, Manifest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 PYTHON = "usr/local/bin/python3.11"
-
-
-@pytest.fixture
-def registry() -> Iterator[Registry]:
-    """Serve an empty registry."""
-    with serving(Registry()) as found:
-        yield found
 
 
 def tarred(*names: str) -> bytes:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import wheels
+from servers import Notes
 from torchlock.errors import WheelError
 from torchlock.reporter import Silent
 from torchlock.wheels.archive import REMEDY
@@ -17,23 +18,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from torchlock.reporter import Reporter
+
 INFO = "demo-1.0.dist-info"
 INIT = "demo/__init__.py"
 WHEEL = "Wheel-Version: {}\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
 
 
-class Notes(Silent):
-    """A reporter that keeps its notes."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def note(self, text: str) -> None:
-        """Keep the line."""
-        self.notes.append(text)
-
-
-def read(path: Path, reporter: Silent | None = None) -> Wheel:
+def read(path: Path, reporter: Reporter | None = None) -> Wheel:
     """Read a wheel strictly."""
     with path.open("rb") as file:
         return Wheel.read(file, path.name, reporter or Silent())

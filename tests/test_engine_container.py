@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import engines
+from servers import Notes
 from torchlock.engine import container, docker
 from torchlock.errors import EngineError, SmokeError
 from torchlock.oci.descriptor import PLATFORMS
@@ -49,9 +50,9 @@ def daemon(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Docker]:
     gc.collect()
 
 
-def smoke(daemon: Docker, notes: engines.Notes | None = None, require: str | None = None, *, gpu: bool = False) -> Run:
+def smoke(daemon: Docker, notes: Notes | None = None, require: str | None = None, *, gpu: bool = False) -> Run:
     """Smoke the image on this machine's platform."""
-    return container.smoke(daemon, IMAGE, HERE, gpu=gpu, require=require, reporter=notes or engines.Notes())
+    return container.smoke(daemon, IMAGE, HERE, gpu=gpu, require=require, reporter=notes or Notes())
 
 
 def test_the_container_is_shut_in(engine: Engine, daemon: Docker) -> None:
@@ -82,7 +83,7 @@ def test_all_gpus_are_given(engine: Engine, daemon: Docker) -> None:
 def test_a_daemon_without_nvidias_toolkit_runs_it_without_a_gpu(engine: Engine, daemon: Docker) -> None:
     """That is said, with what gives containers the GPU, and the run does not count as one with it."""
     engine.refusals["start"] = [(500, NO_DRIVER)]
-    notes = engines.Notes()
+    notes = Notes()
     found = smoke(daemon, notes, gpu=True)
     assert ["DeviceRequests" in item["HostConfig"] for item in engine.created] == [True, False]
     assert notes.notes == [f"this container has no GPU: Docker says: {NO_DRIVER}; {TOOLKIT}"]
@@ -115,7 +116,7 @@ def test_a_foreign_program_that_does_not_run(engine: Engine, daemon: Docker, wor
         engine.refusals["start"] = [(500, text)]
     else:
         engine.words, engine.status = (b"", text.encode()), 1
-    notes = engines.Notes()
+    notes = Notes()
     with pytest.raises(EngineError) as caught:
         container.smoke(daemon, IMAGE, PLATFORMS["linux-aarch64"], gpu=False, require=None, reporter=notes)
     assert str(caught.value) == (

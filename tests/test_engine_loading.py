@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import engines
+from servers import Notes
 from torchlock.digest import Digest
 from torchlock.engine import docker, loading
 from torchlock.errors import EngineError, ImageError
@@ -44,7 +45,7 @@ def sent(engine: Engine) -> set[bytes]:
 def test_docker_knows_an_image_by_the_digest_of_its_config(engine: Engine, daemon: Docker, tmp_path: Path) -> None:
     """The classic store's ID is the config's digest; the image is tagged once it is there; progress ends at the end."""
     folder, top, config = engines.image(tmp_path, "demo", LAYERS)
-    notes = engines.Notes()
+    notes = Notes()
     found = loading.load(daemon, folder, top, ["torchlock/demo:1"], notes)
     assert found.image == str(Digest.of(config.to_json()))
     assert list(engine.images) == [found.image]
@@ -62,9 +63,9 @@ def test_containerd_knows_an_image_by_the_digest_of_its_manifest(
     """Where containerd keeps the images, the ID is the manifest's digest, and every layer is sent."""
     engine.info["DriverStatus"] = engines.CONTAINERD
     first, below, _ = engines.image(tmp_path, "first", LAYERS[:2])
-    loading.load(daemon, first, below, [], engines.Notes())
+    loading.load(daemon, first, below, [], Notes())
     folder, top, _ = engines.image(tmp_path, "demo", LAYERS)
-    found = loading.load(daemon, folder, top, [], engines.Notes())
+    found = loading.load(daemon, folder, top, [], Notes())
     assert found.image == str(top.digest)
     assert sent(engine) == set(LAYERS)
 
@@ -72,8 +73,8 @@ def test_containerd_knows_an_image_by_the_digest_of_its_manifest(
 def test_an_image_that_is_there_is_not_sent(engine: Engine, daemon: Docker, tmp_path: Path) -> None:
     """By its ID alone; its tag is put right all the same."""
     folder, top, _ = engines.image(tmp_path, "demo", LAYERS)
-    first = loading.load(daemon, folder, top, [], engines.Notes())
-    again = loading.load(daemon, folder, top, ["torchlock/demo:1"], engines.Notes())
+    first = loading.load(daemon, folder, top, [], Notes())
+    again = loading.load(daemon, folder, top, ["torchlock/demo:1"], Notes())
     assert (again.image, again.sent) == (first.image, 0)
     assert len(engine.archives) == 1
     assert engine.tags == {"torchlock/demo:1": first.image}
@@ -83,9 +84,9 @@ def test_layers_that_another_image_begins_with_are_not_sent(engine: Engine, daem
     """Docker has a layer where all layers below it are the same, too, and nowhere else."""
     for name, layers in (("one", (b"base", b"x")), ("two", LAYERS[:2]), ("three", (b"other", b"torch", b"numpy"))):
         folder, top, _ = engines.image(tmp_path, name, layers)
-        loading.load(daemon, folder, top, [], engines.Notes())
+        loading.load(daemon, folder, top, [], Notes())
     folder, top, _ = engines.image(tmp_path, "demo", LAYERS)
-    found = loading.load(daemon, folder, top, [], engines.Notes())
+    found = loading.load(daemon, folder, top, [], Notes())
     assert found.kept == 2
     assert sent(engine) == {b"numpy"}
 
@@ -93,9 +94,9 @@ def test_layers_that_another_image_begins_with_are_not_sent(engine: Engine, daem
 def test_a_layer_that_returns_further_up_is_sent(engine: Engine, daemon: Docker, tmp_path: Path) -> None:
     """Docker has it at the bottom only."""
     folder, top, _ = engines.image(tmp_path, "one", LAYERS[:1])
-    loading.load(daemon, folder, top, [], engines.Notes())
+    loading.load(daemon, folder, top, [], Notes())
     folder, top, _ = engines.image(tmp_path, "demo", (*LAYERS, LAYERS[0]))
-    loading.load(daemon, folder, top, [], engines.Notes())
+    loading.load(daemon, folder, top, [], Notes())
     assert sent(engine) == set(LAYERS)
     assert len(engine.archives) == 2
 
@@ -103,15 +104,15 @@ def test_a_layer_that_returns_further_up_is_sent(engine: Engine, daemon: Docker,
 def test_what_was_left_out_is_sent_where_docker_misses_it(engine: Engine, daemon: Docker, tmp_path: Path) -> None:
     """A daemon that wants every layer gets them at once; a second refusal is its last word."""
     folder, top, _ = engines.image(tmp_path, "one", LAYERS[:2])
-    loading.load(daemon, folder, top, [], engines.Notes())
+    loading.load(daemon, folder, top, [], Notes())
     folder, top, _ = engines.image(tmp_path, "demo", LAYERS)
     engine.load_error = ["open /tmp/blobs/x: no such file or directory"]
-    found = loading.load(daemon, folder, top, [], engines.Notes())
+    found = loading.load(daemon, folder, top, [], Notes())
     assert (found.kept, sent(engine)) == (0, set(LAYERS))
     engine.images.clear()
     engine.load_error = ["no", "no"]
     with pytest.raises(EngineError, match=r"^docker load: Docker says: no$"):
-        loading.load(daemon, folder, top, [], engines.Notes())
+        loading.load(daemon, folder, top, [], Notes())
 
 
 def test_an_image_that_docker_does_not_hold_afterwards_is_refused(
@@ -121,7 +122,7 @@ def test_an_image_that_docker_does_not_hold_afterwards_is_refused(
     folder, top, config = engines.image(tmp_path, "demo", LAYERS)
     monkeypatch.setattr(engine, "take", lambda _: "")
     with pytest.raises(EngineError) as caught:
-        loading.load(daemon, folder, top, ["torchlock/demo:1"], engines.Notes())
+        loading.load(daemon, folder, top, ["torchlock/demo:1"], Notes())
     identity = Digest.of(config.to_json())
     assert str(caught.value) == f"{engine.url}: Docker took the image, but has none of its ID; expected {identity}"
     assert engine.tags == {}
@@ -132,7 +133,7 @@ def test_a_full_disk(engine: Engine, daemon: Docker, tmp_path: Path) -> None:
     folder, top, _ = engines.image(tmp_path, "demo", LAYERS)
     engine.load_error = ["Error processing tar file: write /x: no space left on device"]
     with pytest.raises(EngineError, match="no space left on device; try: docker system df"):
-        loading.load(daemon, folder, top, [], engines.Notes())
+        loading.load(daemon, folder, top, [], Notes())
 
 
 def test_a_request_that_is_refused_whole(engine: Engine, daemon: Docker, tmp_path: Path) -> None:
@@ -140,7 +141,7 @@ def test_a_request_that_is_refused_whole(engine: Engine, daemon: Docker, tmp_pat
     folder, top, _ = engines.image(tmp_path, "demo", LAYERS)
     engine.refusals["load"] = [(500, "authorization denied by plugin")]
     with pytest.raises(EngineError, match=r"^docker load: Docker says: authorization denied by plugin$"):
-        loading.load(daemon, folder, top, [], engines.Notes())
+        loading.load(daemon, folder, top, [], Notes())
 
 
 def test_a_damaged_layer_never_reaches_docker_whole(engine: Engine, daemon: Docker, tmp_path: Path) -> None:
@@ -150,5 +151,5 @@ def test_a_damaged_layer_never_reaches_docker_whole(engine: Engine, daemon: Dock
     blob.chmod(0o644)
     blob.write_bytes(b"tOrch")
     with pytest.raises(ImageError, match=f"expected {Digest.of(b'torch')}; try: remove that file"):
-        loading.load(daemon, folder, top, [], engines.Notes())
+        loading.load(daemon, folder, top, [], Notes())
     assert (engine.images, engine.archives) == ({}, [])

@@ -11,7 +11,7 @@ import pytest
 import studio
 from torchlock.errors import ImageError, StaleError
 from torchlock.images import committed, index
-from torchlock.profiles.profile import Profile, Target
+from torchlock.profiles.profile import Profile
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,22 +23,7 @@ WHERE = "lockfiles/torch2.2-cuda/image-index.json"
 
 def profile(*platforms: str) -> Profile:
     """Return a profile for some platforms."""
-    targets = tuple(
-        Target(
-            profile="torch2.2-cuda",
-            line="torch2.2",
-            variant="cuda",
-            platform=platform,
-            python="3.11",
-            requirements=(),
-            indexes={},
-            default_index="pypi",
-            cuda=None,
-            source="environments/torch2.2.yaml",
-            exceptions=(),
-        )
-        for platform in platforms
-    )
+    targets = tuple(studio.target("cuda", platform) for platform in platforms)
     return Profile(
         name="torch2.2-cuda", line="torch2.2", variant="cuda", targets=targets, source="environments/torch2.2.yaml"
     )

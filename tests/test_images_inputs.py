@@ -16,7 +16,6 @@ from torchlock.images import inputs
 from torchlock.layers import tar
 from torchlock.layers.order import Order
 from torchlock.oci.descriptor import LAYER_GZIP, Descriptor
-from torchlock.profiles.profile import Target
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -100,23 +99,6 @@ def test_there_are_never_more_than_a_hundred_layers() -> None:
     assert sorted(it.project for item in parts for it in item.artifacts) == [f"p{number:03}" for number in range(150)]
 
 
-def target(variant: str, platform: str) -> Target:
-    """Return a target of torch 2.2."""
-    return Target(
-        profile=f"torch2.2-{variant}",
-        line="torch2.2",
-        variant=variant,
-        platform=platform,
-        python="3.11",
-        requirements=(),
-        indexes={},
-        default_index="pypi",
-        cuda=None,
-        source="environments/torch2.2.yaml",
-        exceptions=(),
-    )
-
-
 METAL = "it has no image: no Metal in Linux containers"
 WINDOWS = "it has no image for win-64: containers run Linux, and these wheels do not"
 
@@ -133,7 +115,7 @@ def test_what_can_have_no_image_is_told_why(
 ) -> None:
     """Metal and Windows are not in Linux containers."""
     with pytest.raises(ImageError) as caught:
-        inputs.of_target(tmp_path, target(variant, platform), LOCK, studio.BASE)
+        inputs.of_target(tmp_path, studio.target(variant, platform), LOCK, studio.BASE)
     assert str(caught.value) == (
         f"torch2.2-{variant}: {found}; expected a variant for linux-64 or linux-aarch64; try: {remedy}"
     )
@@ -143,7 +125,7 @@ def test_a_base_of_another_python_is_refused() -> None:
     """Wheels with extension modules run on one minor version only."""
     base = replace(studio.BASE, python_version="3.12.1")
     with pytest.raises(ImageError) as caught:
-        inputs.of_target(studio.ROOT, target("cpu", "linux-64"), LOCK, base)
+        inputs.of_target(studio.ROOT, studio.target("cpu", "linux-64"), LOCK, base)
     assert str(caught.value) == (
         "torch2.2-cpu: its lock is for Python 3.11, and the base tiny has 3.12.1; expected a base with Python 3.11; "
         "try: BASE=<one of docker/base.yaml>"
@@ -153,7 +135,7 @@ def test_a_base_of_another_python_is_refused() -> None:
 def test_a_checkout_gives_the_order_and_the_sources() -> None:
     """From docker/layers.yaml and scripts/."""
     base = bases.resolve(studio.ROOT, None, "linux-64")
-    found = inputs.of_target(studio.ROOT, target("cpu", "linux-64"), LOCK, base)
+    found = inputs.of_target(studio.ROOT, studio.target("cpu", "linux-64"), LOCK, base)
     assert "torch" in found.order.patterns
     assert "smoke.py" in found.sources
     assert found.variant == "cpu"
@@ -163,6 +145,6 @@ def test_a_checkout_gives_the_order_and_the_sources() -> None:
 def test_a_registrys_image_as_base_is_an_origin() -> None:
     """With the digest of the platform's manifest."""
     base = replace(studio.BASE, name="python")
-    found = inputs.of_target(studio.ROOT, target("cpu", "linux-64"), LOCK, base).origin
+    found = inputs.of_target(studio.ROOT, studio.target("cpu", "linux-64"), LOCK, base).origin
     assert found["name"].startswith("docker.io/library/python@sha256:")
     assert found["digest"].startswith("sha256:")

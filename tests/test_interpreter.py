@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from servers import Notes
 from torchlock import interpreter
 from torchlock.errors import EnvError
 from torchlock.reporter import Silent
@@ -30,17 +31,6 @@ ANSWER = {
     "debug": False,
     "free_threaded": False,
 }
-
-
-class Notes(Silent):
-    """A reporter that keeps its notes."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def note(self, text: str) -> None:
-        """Keep the line."""
-        self.notes.append(text)
 
 
 def script(path: Path, body: str) -> Path:

@@ -15,7 +15,6 @@ from torchlock.environment.placement import Layout, Plan, carry_out
 from torchlock.errors import ImageError, WheelError
 from torchlock.layers import installed
 from torchlock.layers.layer import Packed, Piece, arranged, write
-from torchlock.locks.lock import Artifact
 from torchlock.reporter import Silent
 from torchlock.wheels.wheel import Wheel
 
@@ -37,23 +36,9 @@ FILES: dict[str, bytes | str] = {
 }
 
 
-def artifact(path: Path) -> Artifact:
-    """Return the artifact that a wheel is."""
-    name, version = path.name.split("-")[:2]
-    return Artifact(
-        project=name.replace("_", "-"),
-        version=version,
-        filename=path.name,
-        sha256=Digest.of_file(path),
-        size=path.stat().st_size,
-        upload_time=None,
-        index="pypi",
-    )
-
-
 def pieces(*paths: Path) -> dict[str, list[Piece]]:
     """Return the pieces of wheels for Python 3.11 on Linux."""
-    return installed.pieces([(artifact(path), path) for path in paths], "3.11", "linux-64")
+    return installed.pieces([(wheels.artifact(path), path) for path in paths], "3.11", "linux-64")
 
 
 def contents(found: list[Piece]) -> dict[str, tuple[int, bytes | None]]:

@@ -27,7 +27,6 @@ from torchlock.errors import ImageError, WheelError
 from torchlock.layers import installed, tar
 from torchlock.layers.layer import Blob, Packed, Piece, arranged, file, folder, link, write
 from torchlock.layers.stream import HEAD
-from torchlock.locks.lock import Artifact
 from torchlock.platforms import PYTHONS
 
 if TYPE_CHECKING:
@@ -61,24 +60,9 @@ print(blob.digest, blob.diff_id)
 """
 
 
-def artifact(path: Path) -> Artifact:
-    """Return the artifact that a wheel is."""
-    name, version = path.name.split("-")[:2]
-    digest = Digest.of_file(path)
-    return Artifact(
-        project=name,
-        version=version,
-        filename=path.name,
-        sha256=digest,
-        size=path.stat().st_size,
-        upload_time=None,
-        index="pypi",
-    )
-
-
 def packed(path: Path) -> list[Piece]:
     """Return the pieces of one wheel."""
-    (found,) = installed.pieces([(artifact(path), path)], "3.11", "linux-64").values()
+    (found,) = installed.pieces([(wheels.artifact(path), path)], "3.11", "linux-64").values()
     return found
 
 

@@ -12,6 +12,7 @@ import pytest
 
 import snapshots
 import wheels
+from servers import Notes
 from torchlock import interpreter, matrix
 from torchlock.digest import Digest
 from torchlock.errors import EnvError, GateError, SmokeError, SnapshotError
@@ -24,7 +25,6 @@ from torchlock.matrix.cells import FAILS, NO_WHEEL, WORKS, Cell, Matrix, Observa
 from torchlock.matrix.record import Record
 from torchlock.platforms import host
 from torchlock.reporter import Silent
-from workshop import Notes
 
 if TYPE_CHECKING:
     from torchlock.locks.lock import Artifact

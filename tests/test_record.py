@@ -18,7 +18,7 @@ import pytest
 
 import snapshots
 import wheels
-from servers import HTML, JSON, Notes, Site, cut, ignoring_range, instead, reset, serving, slow, status
+from servers import HTML, JSON, Notes, Site, cut, ignoring_range, instead, reset, slow, status
 from torchlock.digest import Digest
 from torchlock.errors import NetworkError, SnapshotError, TorchlockError
 from torchlock.indexes import record
@@ -28,7 +28,7 @@ from torchlock.indexes.view import View
 from torchlock.network.remote import Limits, Remote
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from servers import Handler
 
@@ -42,13 +42,6 @@ def _no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
-
-
-@pytest.fixture
-def site() -> Iterator[Site]:
-    """Run an index for one test."""
-    with serving() as found:
-        yield found
 
 
 @pytest.fixture

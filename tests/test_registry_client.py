@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,16 +11,6 @@ from registries import LIMITS, Handler, Registry, answering, connect, serving
 from servers import Notes
 from torchlock.errors import RegistryError
 from torchlock.registry.client import StatusError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-
-@pytest.fixture
-def registry() -> Iterator[Registry]:
-    """Serve an empty registry."""
-    with serving(Registry()) as made:
-        yield made
 
 
 def refusal(registry: Registry, status: int, body: bytes = b"") -> StatusError:

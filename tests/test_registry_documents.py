@@ -6,15 +6,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from registries import Registry, answering, connect, picture, serving
+from registries import Registry, answering, picture
 from torchlock.errors import RegistryError
 from torchlock.oci.blobs import Blobs
 from torchlock.oci.descriptor import MANIFEST
 from torchlock.registry import documents
-from torchlock.registry.client import PUSH, Client, StatusError
+from torchlock.registry.client import Client, StatusError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 IMAGE = picture(b"a layer")
@@ -22,17 +21,10 @@ DIGEST = IMAGE.descriptor.digest
 
 
 @pytest.fixture
-def registry() -> Iterator[Registry]:
+def registry(registry: Registry) -> Registry:
     """Serve a registry that holds an image, tagged."""
-    with serving(Registry()) as made:
-        IMAGE.put(made.repository("a/b"), "latest")
-        yield made
-
-
-@pytest.fixture
-def client(registry: Registry) -> Client:
-    """Make a client that may push."""
-    return connect(registry, "a/b", PUSH)
+    IMAGE.put(registry.repository("a/b"), "latest")
+    return registry
 
 
 def test_a_document_that_is_here_is_not_asked_for(registry: Registry, client: Client, tmp_path: Path) -> None:

@@ -8,32 +8,24 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from registries import Handler, Registry, connect, named, serving
-from torchlock.oci.blobs import Blobs
+from registries import Handler, Registry, answering, connect, named
+from torchlock.errors import RegistryError
 from torchlock.oci.descriptor import LAYER_GZIP
 from torchlock.registry.download import download
 from torchlock.storage.crew import StoppedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from torchlock.oci.blobs import Blobs
 
 DATA = os.urandom(1 << 20)
 BLOB = named(DATA, LAYER_GZIP)
 
 
 @pytest.fixture
-def registry() -> Iterator[Registry]:
+def registry(registry: Registry) -> Registry:
     """Serve a registry that has a blob."""
-    with serving(Registry()) as made:
-        made.repository("a/b").blobs[str(BLOB.digest)] = DATA
-        yield made
-
-
-@pytest.fixture
-def blobs(tmp_path: Path) -> Blobs:
-    """Make an empty folder of blobs."""
-    return Blobs(tmp_path / "blobs")
+    registry.repository("a/b").blobs[str(BLOB.digest)] = DATA
+    return registry
 
 
 def test_a_blob_comes_once(registry: Registry, blobs: Blobs) -> None:
@@ -74,6 +66,25 @@ def test_a_full_partial_of_other_bytes_starts_again(registry: Registry, blobs: B
         partial.write(b"?" * len(DATA))
     assert download(connect(registry), BLOB, blobs, threading.Event()) == len(DATA)
     assert "range" not in registry.seen[0].headers
+
+
+def test_a_range_that_is_not_to_be_had_is_asked_for_no_more(registry: Registry, blobs: Blobs) -> None:
+    """What is here is forgotten, and the whole blob comes."""
+    with blobs.receiving(BLOB) as partial:
+        partial.write(DATA[:1000])
+    registry.fault("GET", "", answering(416))
+    assert download(connect(registry), BLOB, blobs, threading.Event()) == len(DATA)
+    assert [seen.headers.get("range") for seen in registry.seen] == ["bytes=1000-", None]
+
+
+def test_another_blobs_length_costs_nothing_that_is_here(registry: Registry, blobs: Blobs) -> None:
+    """An answer that is refused by its headers alone is not begun with."""
+    with blobs.receiving(BLOB) as partial:
+        partial.write(DATA[:1000])
+    registry.fault("GET", "", answering(200, b"another"))
+    with pytest.raises(RegistryError, match=f"7 bytes; expected {len(DATA)} bytes"):
+        download(connect(registry), BLOB, blobs, threading.Event())
+    assert blobs.received(BLOB) == 1000
 
 
 def test_a_stopped_download_gives_way_and_keeps_what_came(registry: Registry, blobs: Blobs) -> None:

@@ -26,7 +26,6 @@ from registries import (
 from servers import Notes
 from torchlock.digest import Digest
 from torchlock.errors import ImageError, RegistryError, StoreError
-from torchlock.oci.blobs import Blobs
 from torchlock.oci.descriptor import (
     CONFIG,
     DOCKER_INDEX,
@@ -43,7 +42,9 @@ from torchlock.registry.pull import Pulled, pull
 from torchlock.storage.store import Partial
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+
+    from torchlock.oci.blobs import Blobs
 
 BIG = os.urandom(1 << 20)
 IMAGE = picture(BIG, b"a small layer")
@@ -53,17 +54,10 @@ SCRIPTS = Path(__file__).parents[1] / "scripts"
 
 
 @pytest.fixture
-def registry() -> Iterator[Registry]:
+def registry(registry: Registry) -> Registry:
     """Serve a registry that holds an image, tagged."""
-    with serving(Registry()) as made:
-        IMAGE.put(made.repository("a/b"), "latest")
-        yield made
-
-
-@pytest.fixture
-def blobs(tmp_path: Path) -> Blobs:
-    """Make an empty folder of blobs."""
-    return Blobs(tmp_path / "blobs")
+    IMAGE.put(registry.repository("a/b"), "latest")
+    return registry
 
 
 def pulled(registry: Registry, blobs: Blobs, reference: str = f"@{DIGEST}", **options: object) -> Pulled:

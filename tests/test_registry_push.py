@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from registries import LIMITS, Picture, Registry, answering, connect, cutting, named, picture, serving
+from registries import LIMITS, Picture, Registry, answering, connect, cutting, named, picture
 from servers import Notes
 from torchlock.digest import Digest
 from torchlock.errors import ImageError, RegistryError
-from torchlock.oci.blobs import Blobs
 from torchlock.oci.descriptor import INDEX, LAYER_GZIP, MANIFEST, Descriptor
 from torchlock.oci.manifest import Config, Index
 from torchlock.registry.client import PUSH
@@ -19,8 +18,10 @@ from torchlock.registry.credentials import Credentials
 from torchlock.registry.push import Pushed, push
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
+
+    from torchlock.oci.blobs import Blobs
 
 BIG = os.urandom(1 << 20)
 IMAGE = picture(BIG, b"a small layer")
@@ -29,18 +30,10 @@ SIZE = sum(len(data) for data in IMAGE.blobs.values())
 
 
 @pytest.fixture
-def registry() -> Iterator[Registry]:
-    """Serve an empty registry."""
-    with serving(Registry()) as made:
-        yield made
-
-
-@pytest.fixture
-def blobs(tmp_path: Path) -> Blobs:
+def blobs(blobs: Blobs) -> Blobs:
     """Make a folder of blobs that holds an image."""
-    made = Blobs(tmp_path / "blobs")
-    keep(made, IMAGE)
-    return made
+    keep(blobs, IMAGE)
+    return blobs
 
 
 def keep(blobs: Blobs, image: Picture) -> None:

@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from registries import Handler, Registry, answering, connect, picture, serving
+from registries import Handler, Registry, answering, picture
 from torchlock.digest import Digest
 from torchlock.errors import ImageError, RegistryError
 from torchlock.oci.blobs import Blobs
 from torchlock.oci.descriptor import EMPTY, INDEX, MANIFEST, Descriptor
 from torchlock.oci.manifest import Index
-from torchlock.registry.client import PUSH, Client
 from torchlock.registry.referrers import artifact, attach, read, referrers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
+
+    from torchlock.registry.client import Client
 
 IMAGE = picture(b"a layer")
 SUBJECT = IMAGE.descriptor
@@ -28,17 +28,10 @@ NOTES = {"dev.torchlock.device": "none"}
 
 
 @pytest.fixture
-def registry() -> Iterator[Registry]:
+def registry(registry: Registry) -> Registry:
     """Serve a registry that holds an image."""
-    with serving(Registry()) as made:
-        IMAGE.put(made.repository("a/b"), "latest")
-        yield made
-
-
-@pytest.fixture
-def client(registry: Registry) -> Client:
-    """Make a client that may push."""
-    return connect(registry, "a/b", PUSH)
+    IMAGE.put(registry.repository("a/b"), "latest")
+    return registry
 
 
 def test_an_artifacts_bytes_are_a_function_of_what_it_says() -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
 import pytest
 
-from registries import LIMITS, Handler, Registry, answering, connect, picture, serving
+from registries import LIMITS, Handler, Registry, answering, connect, picture
 from torchlock.errors import RegistryError
 from torchlock.registry import documents
 from torchlock.registry.credentials import Credentials
@@ -15,18 +14,14 @@ from torchlock.registry.reference import Reference
 from torchlock.registry.tokens import Authority, Challenge
 from torchlock.registry.wire import Wire
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 IMAGE = picture(b"a layer")
 
 
 @pytest.fixture
-def registry() -> Iterator[Registry]:
+def registry(registry: Registry) -> Registry:
     """Serve a registry that holds an image."""
-    with serving(Registry()) as made:
-        IMAGE.put(made.repository("a/b"), "latest")
-        yield made
+    IMAGE.put(registry.repository("a/b"), "latest")
+    return registry
 
 
 def read(registry: Registry, keys: Credentials | None = None) -> bytes:

@@ -19,18 +19,11 @@ from torchlock.registry.upload import Uploaded, upload
 from torchlock.storage.crew import StoppedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 DATA = os.urandom(1_000_000)
 BLOB = named(DATA, LAYER_GZIP)
 CHUNK = 300_000
-
-
-@pytest.fixture
-def registry() -> Iterator[Registry]:
-    """Serve an empty registry."""
-    with serving(Registry()) as made:
-        yield made
 
 
 def sent(registry: Registry, data: bytes = DATA, **options: Any) -> Uploaded:

@@ -7,20 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from registries import LIMITS, Handler, Registry, answering, cutting, cutting_after, serving
+from registries import LIMITS, Handler, Registry, answering, cutting, cutting_after
 from torchlock.errors import RegistryError
 from torchlock.network.transport import TransientError
 from torchlock.registry.wire import Wire, led
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-
-@pytest.fixture
-def registry() -> Iterator[Registry]:
-    """Serve an empty registry."""
-    with serving(Registry()) as made:
-        yield made
 
 
 class Parts:

@@ -8,6 +8,11 @@ import warnings
 import zipfile
 from typing import TYPE_CHECKING
 
+from packaging.utils import parse_wheel_filename
+
+from torchlock.digest import Digest
+from torchlock.locks.lock import Artifact
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
@@ -139,3 +144,17 @@ def flip(path: Path, member: str) -> Path:
         data[at] ^= 1
 
     return edit(path, change)
+
+
+def artifact(path: Path) -> Artifact:
+    """Return the artifact that a wheel is, as if from `pypi`."""
+    project, version, _, _ = parse_wheel_filename(path.name)
+    return Artifact(
+        project=project,
+        version=str(version),
+        filename=path.name,
+        sha256=Digest.of_file(path),
+        size=path.stat().st_size,
+        upload_time=None,
+        index="pypi",
+    )

@@ -8,16 +8,14 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from packaging.utils import parse_wheel_filename
-
 import wheels
+from servers import Notes
 from torchlock import interpreter
 from torchlock.digest import Digest
 from torchlock.environment.env import Environments
 from torchlock.locks.lock import Artifact, Lock
 from torchlock.locks.summary import Summary
 from torchlock.network.remote import Remote
-from torchlock.reporter import Silent
 from torchlock.storage.fetch import Fetcher
 from torchlock.storage.store import Store
 from torchlock.storage.trees import Trees
@@ -29,17 +27,6 @@ if TYPE_CHECKING:
 
 RUNNING = f"{sys.version_info[0]}.{sys.version_info[1]}"
 PROFILE = "demo-cpu"
-
-
-class Notes(Silent):
-    """A reporter that keeps its notes."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def note(self, text: str) -> None:
-        """Keep the line."""
-        self.notes.append(text)
 
 
 class Counting(Fetcher):
@@ -91,20 +78,6 @@ class Workshop:
     def lock(self) -> Lock:
         """Return the lock of all wheels in the wheelhouse."""
         zero = Digest("0" * 64)
-        artifacts = []
-        for path in self.fetcher.folder.glob("*.whl"):
-            name, version, _, _ = parse_wheel_filename(path.name)
-            artifacts.append(
-                Artifact(
-                    project=name,
-                    version=str(version),
-                    filename=path.name,
-                    sha256=Digest.of_file(path),
-                    size=path.stat().st_size,
-                    upload_time=None,
-                    index="pypi",
-                )
-            )
         return Lock(
             profile=PROFILE,
             platform=self.interpreter.platform.name,
@@ -112,7 +85,7 @@ class Workshop:
             profile_digest=zero,
             snapshot_digest=zero,
             resolvers=("uv",),
-            artifacts=tuple(artifacts),
+            artifacts=tuple(map(wheels.artifact, self.fetcher.folder.glob("*.whl"))),
             facts=Summary(),
         )
 

@@ -36,7 +36,7 @@ def test_it_runs_where_it_lies(tmp_path: Path) -> None:
     taken = pythons.layers(tmp_path)
     (tmp_path / "here").mkdir()
     found = unpack(taken, pythons.PYTHON, tmp_path / "here")
-    program = "import json, sys; print('%d.%d.%d' % sys.version_info[:3]); print(json.__file__)"
+    program = "import re, sys; print('%d.%d.%d' % sys.version_info[:3]); print(re.__file__)"
     said = subprocess.run(
         [*found.command, "-I", "-S", "-B", "-c", program], capture_output=True, text=True, check=True
     ).stdout.split()

@@ -173,9 +173,9 @@ class _View:
 
 
 def _stdlib(python: str) -> str:
-    """Return a pattern of the standard library's files that a compiler needs, after the prefix."""
+    """Return a pattern of the standard library's files that a compiler needs, after the prefix: its packages are few."""
     name = re.escape(posixpath.basename(python))
-    return rf"lib/{name}/(?!(test|site-packages|dist-packages|config-[^/]*|idlelib|lib-dynload)/)"
+    return rf"lib/{name}/((collections|encodings|importlib|re)/)?[^/]+\.py$"
 
 
 def _interpreter(binary: Path, where: str) -> str:

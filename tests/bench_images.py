@@ -166,17 +166,15 @@ def bench_delivery(made: Place, registry: images.Registry) -> None:
 
 
 def _first_import(docker: Sequence[str], references: dict[str, str]) -> None:
-    """Pull each image into a Docker that has nothing of it, and import torch for the first time."""
-    pulls, imports = [], []
-    for name, reference in references.items():
-        pulls.append(Row(f"docker pull {name}"))
-        imports.append(Row(f"first import torch in {name}"))
-        pulls[-1].run([*docker, "pull", "--quiet", reference])
-        imports[-1].run([*docker, "run", "--rm", "--network", "none", reference, "python3", "-c", IMPORT])
-        subprocess.run([*docker, "rmi", "--force", reference], check=True, capture_output=True)
-    sums = [one.median + other.median for one, other in zip(pulls, imports, strict=True)]
-    rows = [row for pair in zip(pulls, imports, strict=True) for row in pair]
-    show("From docker pull to import torch", rows, sums[1], "both of the Docker-built image")
+    """Pull each image into a Docker that has nothing of it, and import torch for the first time; there and back."""
+    rows = {name: (Row(f"docker pull {name}"), Row(f"first import torch in {name}")) for name in references}
+    for name in (*references, *reversed(references)):
+        pull, first = rows[name]
+        pull.run([*docker, "pull", "--quiet", references[name]])
+        first.run([*docker, "run", "--rm", "--network", "none", references[name], "python3", "-c", IMPORT])
+        subprocess.run([*docker, "rmi", "--force", references[name]], check=True, capture_output=True)
+    sums = [pull.median + first.median for pull, first in rows.values()]
+    show("From docker pull to import torch", sum(rows.values(), ()), sums[1], "both of the Docker-built image")
     print(f"  together: {sums[0]:.1f} s against {sums[1]:.1f} s: {sums[0] / sums[1]:.2f}x")  # noqa: T201
 
 

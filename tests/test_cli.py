@@ -18,6 +18,7 @@ import pytest
 
 import servers
 import wheels
+from torchlock import cli
 from torchlock.cli import main
 from torchlock.facts.cache import Cache
 from torchlock.facts.facts import Facts, Module
@@ -36,6 +37,7 @@ also: [{also}]
 variants:
   cpu: {{platforms: [{platform}], builds: {{{platform}: {{torch: "2.4.1+cpu", index: pypi}}}}}}
 """
+SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 COMPAT = (Path(__file__).resolve().parents[1] / "environments" / "compat.yaml").read_text(encoding="utf-8")
 
 
@@ -215,6 +217,35 @@ def test_usage(capsys: pytest.CaptureFixture[str]) -> None:
         main(["no-such-verb"])
     assert main(["--quiet", "env", "torch2.2-cudda"]) == 1
     assert capsys.readouterr().err.endswith("; try: torch2.2-cuda\n")
+
+
+def test_every_verb_has_its_words(capsys: pytest.CaptureFixture[str]) -> None:
+    """Help names all of them, whatever else it is asked with; a verb's own help is the same alone and among others."""
+    for words in (["--help"], ["--help", "lock"]):
+        with pytest.raises(SystemExit, match="0"):
+            main(words)
+        said = capsys.readouterr().out.splitlines()
+        named = {line.split()[0] for line in said if line.startswith("    ")}
+        assert {name for name, *_ in cli._VERBS} <= named
+    for name, *_ in cli._VERBS:
+        with pytest.raises(SystemExit, match="0"):
+            main(["--quiet", name, "--help"])
+        assert f"torchlock {name} [-h]" in capsys.readouterr().out
+
+
+def test_a_verb_loads_what_it_needs() -> None:
+    """Who locks waits for neither Docker's library nor the registries' client."""
+    code = (
+        "import contextlib, sys; from torchlock.cli import main\n"
+        "with contextlib.suppress(SystemExit): main([sys.argv[1], '--help'])\n"
+        "print(sorted({'docker', 'torchlock.registry.push', 'rattler'} & sys.modules.keys()))"
+    )
+    found = {}
+    for verb in ("lock", "load", "push"):
+        command = [sys.executable, "-c", code, verb]
+        said = subprocess.run(command, cwd=SCRIPTS, capture_output=True, text=True, check=True).stdout
+        found[verb] = said.splitlines()[-1]
+    assert found == {"lock": "[]", "load": "['docker']", "push": "['docker', 'torchlock.registry.push']"}
 
 
 def test_settings_from_the_environment(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

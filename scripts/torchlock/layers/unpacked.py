@@ -173,7 +173,7 @@ class _View:
 
 
 def _stdlib(python: str) -> str:
-    """Return a pattern of the standard library's files that a compiler needs, after the prefix: its packages are few."""
+    """Return a pattern of the few files of the standard library that a compiler needs, after the prefix."""
     name = re.escape(posixpath.basename(python))
     return rf"lib/{name}/((collections|encodings|importlib|re)/)?[^/]+\.py$"
 

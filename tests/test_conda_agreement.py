@@ -278,13 +278,3 @@ def test_wheels_disagree(root: Path) -> None:
     assert str(caught.value) == (
         f"{WHERE}: numpy on linux-64: 2.1.3; expected 2.1.2, as in lockfiles/{NAME}/linux-64/pylock.toml{AGAIN}"
     )
-
-
-def test_belonging(profile: CondaProfile) -> None:
-    """These names belong beside the platforms' folders, and no others."""
-    assert agreement.belonging(profile) == {
-        "conda-lock.yml",
-        "conda",
-        "conda-linux-64.lock",
-        "conda-linux-aarch64.lock",
-    }

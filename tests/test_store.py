@@ -139,25 +139,6 @@ def test_without_verifying_the_bytes_are_not_read(store: Store, source: Path) ->
     assert store.get(artifact(), verify=False) == path
 
 
-def test_a_walk_finds_what_is_damaged_or_foreign(store: Store, source: Path) -> None:
-    """`verify` counts sound objects and sets all others aside."""
-    other = source.with_name("other")
-    other.write_bytes(b"other")
-    sound = store.add(artifact(b"other"), other)
-    damage(store.add(artifact(), source))
-    (sound.parent / "note.txt").write_text("mine")
-    (store.root / "wheels" / "zz").mkdir()
-    (store.root / "wheels" / "zz" / sound.name).write_bytes(b"other")
-    (store.root / "wheels" / "zz" / ("zz" + "0" * 62)).mkdir()
-    health = store.verify()
-    hexed = artifact().sha256.hex
-    bad = {f"wheels/{hexed[:2]}/{hexed}", f"wheels/{sound.parent.name}/note.txt"}
-    bad |= {f"wheels/zz/{sound.name}", f"wheels/zz/zz{'0' * 62}"}
-    assert (health.objects, health.size, set(health.bad)) == (1, 5, bad)
-    assert store.verify().bad == ()
-    assert store.get(artifact(b"other")) == sound
-
-
 def interrupted(store: Store, content: bytes) -> None:
     """Receive some bytes, and then Ctrl-C."""
     with store.receiving(artifact()) as received:

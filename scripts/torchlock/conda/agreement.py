@@ -67,11 +67,6 @@ def inputs(profile: CondaProfile) -> dict[str, bytes]:
     }
 
 
-def belonging(profile: CondaProfile) -> frozenset[str]:
-    """Return the names that a profile's conda lock has in `lockfiles/<profile>`."""
-    return frozenset((document.FILE, document.INPUTS, *(explicit.filename(item.platform) for item in profile.targets)))
-
-
 def agree(lock: CondaLock, wheels: Iterable[Lock]) -> None:
     """Refuse a conda lock whose torch or NumPy is another version than in a lock of wheels of the same profile."""
     for other in wheels:

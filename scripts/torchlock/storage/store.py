@@ -5,10 +5,8 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import re
 import shutil
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -31,7 +29,6 @@ VARIABLE = "TORCHLOCK_STORE"
 MARGIN = 16 << 20
 
 _BLOCK = 1 << 20
-_OBJECT = re.compile(r"[0-9a-f]{64}")
 _ELSEWHERE = f"{VARIABLE}=<a folder that can be written>"
 _REMEDIES = {
     errno.ENOSPC: f"free some space, or {VARIABLE}=<a folder on a larger disk>",
@@ -42,15 +39,6 @@ _REMEDIES = {
     errno.EMFILE: "ulimit -n 1024",
     errno.ENFILE: "close other programs, or raise fs.file-max",
 }
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Health:
-    """What a walk through the store found: sound objects, their bytes, and what was set aside."""
-
-    objects: int
-    size: int
-    bad: tuple[str, ...]
 
 
 class Partial:
@@ -206,21 +194,6 @@ class Store:
             if path.is_file():
                 return path.stat().st_size
         return 0
-
-    def verify(self) -> Health:
-        """Read every object; set aside what is not what its name says."""
-        objects = size = 0
-        bad = []
-        for path in sorted(self.root.glob("wheels/*/*")):
-            named = path.parent.name == path.name[:2] and _OBJECT.fullmatch(path.name) and path.is_file()
-            with self.guarded(0):
-                if not named:
-                    self._set_aside(path, "not an artifact named by its sha256")
-                elif self._sound(path, Digest(path.name)):
-                    objects, size = objects + 1, size + path.stat().st_size
-                    continue
-            bad.append(path.relative_to(self.root).as_posix())
-        return Health(objects=objects, size=size, bad=tuple(bad))
 
     def _sound(self, path: Path, digest: Digest) -> bool:
         """Read an object; where it is damaged, set it aside unless another process has replaced it meanwhile."""

@@ -63,10 +63,10 @@ class Budget:
         self._reporter.note(f"{error.where}: {error.found}; trying again in {pause:.1f} s")
         self._stop.wait(pause)
 
-    def run(self, job: Callable[[], T], spend: Callable[[TransientError], None] | None = None) -> T:
-        """Do a job until it ends without a TransientError, or the budget is spent, by `spend` where that is given."""
+    def run(self, job: Callable[[], T]) -> T:
+        """Do a job until it ends without a TransientError, or the budget is spent."""
         while True:
             try:
                 return job()
             except TransientError as error:
-                (spend or self.spend)(error)
+                self.spend(error)

@@ -6,7 +6,6 @@ import json
 import re
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from torchlock.digest import Digest
@@ -58,6 +57,16 @@ class Answer:
     url: str
 
 
+class _Budget(Budget):
+    """A budget for requests to a registry."""
+
+    def spend(self, error: TransientError) -> None:
+        """Wait before the next try; raise RegistryError where nothing is left to spend."""
+        error.remedy = error.remedy or _AGAIN
+        with refusing():
+            super().spend(error)
+
+
 class Client:
     """Talk to one repository; safe to use from several threads.
 
@@ -87,7 +96,7 @@ class Client:
 
     def budget(self, stop: threading.Event | None = None) -> Budget:
         """Return a fresh budget of tries and seconds; set `stop` (and call `hang_up`) to end its waiting."""
-        return Budget(self.limits, self.reporter, stop)
+        return _Budget(self.limits, self.reporter, stop)
 
     def hang_up(self) -> None:
         """Break every answer that is waited for or read now."""
@@ -168,15 +177,7 @@ class Client:
 
     def run(self, job: Callable[[], T], budget: Budget | None = None) -> T:
         """Do a job until it ends without a TransientError; raise RegistryError where the budget is spent."""
-        budget = budget or self.budget()
-        return budget.run(job, partial(self.spend, budget))
-
-    @staticmethod
-    def spend(budget: Budget, error: TransientError) -> None:
-        """Wait before the next try; raise RegistryError where the budget is spent."""
-        error.remedy = error.remedy or _AGAIN
-        with refusing():
-            budget.spend(error)
+        return (budget or self.budget()).run(job)
 
     def _refusal(self, response: requests.Response, url: str) -> NetworkError:
         """Say what a status means; of the registry's own words only the names of errors are repeated."""

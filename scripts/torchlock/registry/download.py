@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from functools import partial
 from typing import TYPE_CHECKING
 
 from torchlock.digest import Digest
@@ -56,7 +55,6 @@ class _Source:
     def receive(self, stop: threading.Event) -> int:
         """Bring the blob; return how many bytes came."""
         client, received = self._client, self._received
-        budget = client.budget(stop)
         reception = Reception(
             received,
             self._opened,
@@ -65,8 +63,7 @@ class _Source:
             task=f"{client.repository.repository} {self._descriptor.digest.hex[:12]}",
             reporter=client.reporter,
             stop=stop,
-            budget=budget,
-            spend=partial(client.spend, budget),
+            budget=client.budget(stop),
         )
         if received.size == self._descriptor.size:
             received.restart()  # as many bytes as there should be, and not these

@@ -155,7 +155,7 @@ class _Upload:
             except TransientError as error:
                 if stop.is_set():
                     raise StoppedError from None
-                self._client.spend(budget, error)
+                budget.spend(error)
                 continue
             self._content.done()
             return Uploaded(sent=self._content.sent, resumed=self._resumed)

@@ -35,7 +35,7 @@ class Reception:
     """An artifact that is being received; `where` is its place in messages, `task` its name in progress.
 
     `opened` gives a body from an offset on, or from 0. `refusal` makes an error of what was found, a size in words or
-    a digest, and what was expected, the largest size or the digest. `spend` stands in for the budget's own.
+    a digest, and what was expected, the largest size or the digest.
     """
 
     def __init__(  # noqa: PLR0913 - what it works with, each of its own kind
@@ -49,11 +49,10 @@ class Reception:
         reporter: Reporter,
         stop: threading.Event,
         budget: Budget,
-        spend: Callable[[TransientError], None] | None = None,
     ) -> None:
         self._received, self._opened, self._refusal = received, opened, refusal
         self._where, self._task, self._reporter, self._stop = where, task, reporter, stop
-        self._budget, self._spend = budget, spend or budget.spend
+        self._budget = budget
         self._size = received.artifact.size
         self._limit = UNSIZED if self._size is None else self._size
         self._farthest = received.size
@@ -72,7 +71,7 @@ class Reception:
             except TransientError as error:
                 if self._stop.is_set():
                     raise StoppedError from None
-                self._spend(error)
+                self._budget.spend(error)
                 fresh = fresh and received.size == 0
                 continue
             if received.whole:
